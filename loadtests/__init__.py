@@ -1,0 +1,15 @@
+"""Load on the relay and on its rivals: what it costs, side by side, and whether it holds.
+
+Comparison, `python -m loadtests.compare` (its law: rivals alternate within a round on one machine, and ratios count):
+
+- `compare.py` is the command; `cases.py` has one class a case: what is sent, and what is read off;
+- `servers.py` is how each proxy is configured; `upstreams.py` what they are put in front of;
+- `wrk.py`, `sse_client.py`, `transfers.py`, `idle_clients.py` are the clients;
+- `streaming_upstream.py` and `naive_proxy.py` are programs that the comparison starts;
+- `processes.py` starts and ends programs, `measure.py` reads their cost from /proc;
+- `samples.py` does the arithmetic (medians, ratios, targets) and `report.py` the page. Both are pure.
+
+Locust scenarios, `python -m loadtests.locust_run`: `locustfile_*.py` has one scenario each, `locust_verdict.py` what
+makes a run fail. Behind the relay stand `fake_upstream.py`, which can misbehave on command, `streaming_upstream.py` and
+`websocket_upstream.py`. How to run and read all of it: README.md.
+"""

@@ -1,0 +1,268 @@
+"""Relaygate beside its rivals: what each costs per request, per event and per byte, in one run on one machine.
+
+Measured: CPU of the proxy's whole process tree, throughput, latency and memory. On: the loopback interface of one
+machine, one worker each, one nginx upstream for all. Against: nginx, HAProxy, Caddy and the same proxy made of Granian
+and aiohttp. The law: within a round every proxy takes its turn under the same load, and what counts is the ratio within
+a round.
+"""
+
+import argparse
+import contextlib
+import datetime as dt
+import shlex
+import shutil
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from loadtests.cases import (
+    Case,
+    DownloadCase,
+    IdleCase,
+    Outcome,
+    PostCase,
+    SlowCase,
+    SseCase,
+    UploadCase,
+    WrongAnswerError,
+    exchange,
+)
+from loadtests.idle_clients import IdleError
+from loadtests.processes import Running, StartError, exit_on_signals, free_port, raise_open_files_limit, running
+from loadtests.report import Page, Section, render
+from loadtests.samples import Metric, Sample, Target, judge
+from loadtests.servers import SERVERS, Job, Server, machine, relaygate_server
+from loadtests.sse_client import StreamError
+from loadtests.transfers import TransferError
+from loadtests.upstreams import Origin, Upstreams, upstreams
+from loadtests.wrk import REQUEST_BODY, REQUEST_HEADERS, REQUEST_PATH, WrkError
+
+MB = 1_000_000
+MIB = 1 << 20
+CONNECTION_COUNTS = (1, 64, 512)
+STREAMS_MIN = 50
+FITTING_S = 2.0
+FITTING_TRIALS = 2
+DELIVERED_PERCENT_MIN = 95
+EVENTS_PER_READ_MAX = 1.1
+# What a proxy can do wrong without ending the comparison.
+RUN_ERRORS = (IdleError, StartError, StreamError, TransferError, WrongAnswerError, WrkError)
+REFUSED_STATUSES = range(500, 600)
+
+TARGETS = (
+    Target("post-http-64", Metric.CPU_US_PER_UNIT, "caddy", 0.55),
+    Target("post-http-64", Metric.CPU_US_PER_UNIT, "nginx", 4.0),
+    Target("post-http-64", Metric.CPU_US_PER_UNIT, "naive", 0.25),
+    Target("post-https-64", Metric.CPU_US_PER_UNIT, "caddy", 0.6),
+    Target("post-https-64", Metric.CPU_US_PER_UNIT, "nginx", 4.0),
+    Target("post-http-1", Metric.P50_US, "caddy", 1.0),
+    Target("sse", Metric.CPU_US_PER_UNIT, "caddy", 0.9),
+    Target("sse", Metric.CPU_US_PER_UNIT, "nginx", 2.0),
+    Target("slow", Metric.GROWTH_BYTES, None, 16 * MIB),
+    Target("idle", Metric.PSS_BYTES, None, 45_000_000),
+    Target("idle", Metric.CONNECTION_BYTES, None, 20_000),
+)
+
+
+def arguments(argv: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m loadtests.compare", description=__doc__.partition("\n")[0])
+    parser.add_argument("--cases", default="*", help="names, prefixes or patterns, by comma (default: all); see --list")
+    parser.add_argument(
+        "--servers", type=servers_named, default=",".join(SERVERS), help="names, by comma (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--checkout",
+        action="append",
+        type=checkout_named,
+        default=[],
+        metavar="NAME=DIRECTORY",
+        help="measure the relaygate of another checkout too, as NAME",
+    )
+    parser.add_argument("--seconds", type=float, default=5, help="length of a timed run (default: %(default)s)")
+    parser.add_argument(
+        "--rounds", type=int, default=3, help="turns of each server in each case (default: %(default)s)"
+    )
+    parser.add_argument("--sse-streams", type=int, default=1000, help="streams to try first (default: %(default)s)")
+    parser.add_argument("--transfer-mib", type=int, default=1024, help="size of a body (default: %(default)s)")
+    parser.add_argument("--slow-clients", type=int, default=8, help="clients reading slowly (default: %(default)s)")
+    parser.add_argument("--slow-mb-per-s", type=int, default=10, help="pace of each, MB/s (default: %(default)s)")
+    parser.add_argument("--idle-connections", type=int, default=2000, help="idle clients (default: %(default)s)")
+    parser.add_argument("--write", type=Path, metavar="FILE", help="also write the page there")
+    parser.add_argument("--list", action="store_true", help="print the cases and end")
+    return parser.parse_args(argv)
+
+
+def servers_named(names: str) -> list[Server]:
+    unknown = [name for name in names.split(",") if name not in SERVERS]
+    if unknown:
+        raise argparse.ArgumentTypeError(f"no such server: {', '.join(unknown)}; known are {', '.join(SERVERS)}")
+    return [SERVERS[name] for name in names.split(",")]
+
+
+def checkout_named(entry: str) -> Server:
+    name, equals, directory = entry.partition("=")
+    if not equals or not name or name in SERVERS:
+        raise argparse.ArgumentTypeError(f"{entry} is not NAME=DIRECTORY with a new name")
+    return relaygate_server(name, Path(directory).resolve())
+
+
+def all_cases(options: argparse.Namespace) -> list[Case]:
+    return [
+        *(PostCase(scheme, count, options.seconds) for scheme in ("http", "https") for count in CONNECTION_COUNTS),
+        SseCase(options.sse_streams, options.seconds),
+        DownloadCase(options.transfer_mib * MIB),
+        UploadCase(options.transfer_mib * MIB),
+        IdleCase(options.idle_connections),
+        SlowCase(options.slow_clients, options.slow_mb_per_s * MB, options.transfer_mib * MIB),
+    ]
+
+
+def chosen_cases(cases: Sequence[Case], wanted: str) -> list[Case]:
+    patterns = [pattern for word in wanted.split(",") for pattern in (word, f"{word}-*")]
+    return [case for case in cases if any(fnmatchcase(case.name, pattern) for pattern in patterns)]
+
+
+class Comparison:
+    """One run: the upstreams it goes to, and what has been found so far."""
+
+    def __init__(self, origins: Upstreams, servers: Sequence[Server]) -> None:
+        self.upstreams = origins
+        self.absent = {server.name: why for server in servers if (why := server.missing())}
+        self.servers = [server for server in servers if server.name not in self.absent]
+        # Now, since a checkout may have moved on when the run is over.
+        self.versions = {server.name: server.version() for server in self.servers}
+        self.samples: list[Sample] = []
+        self.notes: list[str] = []
+
+    def fit(self, case: Case) -> Case:
+        """Halve the streams until every proxy relays events one by one, so that all are measured at the same work.
+
+        A proxy that cannot follow, for want of CPU, relays several events at once and seems cheap. The naive one would
+        pull the load down for all: it gets what the others can follow, and the table says how it coped.
+        """
+        if not isinstance(case, SseCase):
+            return case
+        for server in self.servers:
+            while server.name != "naive" and case.streams > STREAMS_MIN and (fault := self.overload(case, server)):
+                case = replace(case, streams=case.streams // 2)
+                self.note(f"{fault}; trying {case.streams:,} streams")
+        return case
+
+    def overload(self, case: SseCase, server: Server) -> str | None:
+        """How a server fails to follow so many streams, None if it follows."""
+        fault = None
+        # More than once, since one bad moment of the machine must not halve the load for all.
+        for _ in range(FITTING_TRIALS):
+            values = self.attempt(replace(case, seconds=FITTING_S), server).values
+            if not values or follows(values):
+                return None
+            fault = (
+                f"sse: of {case.streams:,} streams, {server.name} relayed {values[Metric.EVENTS_PER_READ]:.2f} "
+                f"events at once and {values[Metric.DELIVERED_PERCENT]:.0f} % in time on this machine"
+            )
+        return fault
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+        print(text, flush=True)
+
+    def run(self, case: Case, rounds: int) -> None:
+        """Let the servers take turns, so that whatever else the machine does hits all of them alike."""
+        for number in range(1, rounds + 1):
+            for server in self.servers:
+                outcome = self.attempt(case, server)
+                sample = Sample(case.name, server.name, number, outcome.values, outcome.errors)
+                self.samples.append(sample)
+                print(progress(sample), flush=True)
+
+    def attempt(self, case: Case, server: Server) -> Outcome:
+        try:
+            with tempfile.TemporaryDirectory(dir=self.upstreams.directory) as name:
+                directory = Path(name)
+                origin = case.origin(self.upstreams)
+                if origin.scheme == "https":
+                    self.check_verification(case, server, directory)
+                with started(server, case, origin, directory) as proxy:
+                    case.verify(self.upstreams, proxy.port)
+                    return case.measure(self.upstreams, proxy)
+        except RUN_ERRORS as error:
+            # What a program printed has paths of this machine in it, so it goes to the terminal and not to the page.
+            print(f"{case.name} {server.name}: {error}", file=sys.stderr, flush=True)
+            return Outcome({}, str(error).splitlines()[:1])
+
+    def check_verification(self, case: Case, server: Server, directory: Path) -> None:
+        """Raise `WrongAnswerError` if the proxy takes an answer from an upstream whose certificate it cannot trust."""
+        with started(server, case, self.upstreams.stranger, directory) as proxy:
+            status, _ = exchange(proxy.port, "POST", REQUEST_PATH, REQUEST_BODY, REQUEST_HEADERS)
+            if status not in REFUSED_STATUSES:
+                raise WrongAnswerError(f"status {status} from an upstream with a stranger's certificate")
+
+
+def follows(values: Mapping[Metric, float]) -> bool:
+    single = values[Metric.EVENTS_PER_READ] <= EVENTS_PER_READ_MAX
+    return single and values[Metric.DELIVERED_PERCENT] >= DELIVERED_PERCENT_MIN
+
+
+def started(server: Server, case: Case, origin: Origin, directory: Path) -> contextlib.AbstractContextManager[Running]:
+    job = Job(origin, case.traffic, free_port(), directory)
+    return running(server.launch(job), directory / f"{server.name}.log")
+
+
+def progress(sample: Sample) -> str:
+    figures = "  ".join(f"{metric} {value:,.1f}" for metric, value in sample.values.items())
+    errors = "".join(f"\n    ERROR {error}" for error in sample.errors)
+    return f"{sample.case} round {sample.round} {sample.server}: {figures}{errors}"
+
+
+def page(comparison: Comparison, cases: Sequence[Case], rounds: int, command: str) -> Page:
+    ran = {case.name for case in cases}
+    return Page(
+        date=dt.datetime.now(dt.UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        machine=machine(),
+        command=command,
+        rounds=rounds,
+        versions=comparison.versions,
+        absent=comparison.absent,
+        sections=[Section(case.name, case.title, case.unit) for case in cases],
+        samples=comparison.samples,
+        verdicts=judge(comparison.samples, [target for target in TARGETS if target.case in ran]),
+        notes=comparison.notes,
+    )
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run the comparison; 0 when every answer of every proxy was right, 1 when not, 2 when it cannot run."""
+    options = arguments(argv)
+    cases = chosen_cases(all_cases(options), options.cases)
+    if options.list:
+        print("\n".join(f"{case.name:16} {case.title}" for case in cases))
+        return 0
+    missing = [program for program in ("nginx", "wrk", "curl") if not shutil.which(program)]
+    if missing or not cases:
+        print(f"not in PATH: {', '.join(missing)}" if missing else f"no such case: {options.cases}", file=sys.stderr)
+        return 2
+    exit_on_signals()
+    raise_open_files_limit()
+    with (
+        tempfile.TemporaryDirectory(prefix="relaygate-compare-") as name,
+        upstreams(Path(name), options.transfer_mib * MIB) as origins,
+    ):
+        comparison = Comparison(origins, [*options.servers, *options.checkout])
+        for server, why in comparison.absent.items():
+            print(f"{server} is left out: {why}", flush=True)
+        for position, case in enumerate(cases):
+            cases[position] = comparison.fit(case)
+            comparison.run(cases[position], options.rounds)
+    command = shlex.join(["python", "-m", "loadtests.compare", *argv])
+    text = render(page(comparison, cases, options.rounds, command))
+    print("\n" + text)
+    if options.write:
+        options.write.write_text(text)
+    return 1 if any(sample.errors for sample in comparison.samples) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,123 @@
+"""Programs that a load test starts: each in a session of its own, waited for, and always ended with all its children.
+
+The session is what makes a program's whole process tree findable (`measure.py`) and endable, whoever forked what.
+"""
+
+import contextlib
+import os
+import resource
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+START_TIMEOUT_S = 20.0
+STOP_TIMEOUT_S = 3.0
+LOG_TAIL_LINES = 15
+OPEN_FILES_WANTED = 16_384
+
+
+class StartError(Exception):
+    """A program ended, or did not listen in time. The lines after the message's first are what it had printed."""
+
+
+@dataclass(frozen=True)
+class Launch:
+    """How a program is started. `port` is where it will listen on 127.0.0.1."""
+
+    command: Sequence[str]
+    port: int
+    environment: Mapping[str, str] = field(default_factory=dict)
+    directory: Path | None = None
+
+    @property
+    def name(self) -> str:
+        """The program, or the module that an interpreter runs."""
+        program, *arguments = self.command
+        return arguments[1] if arguments[:1] == ["-m"] else Path(program).name
+
+
+@dataclass(frozen=True)
+class Running:
+    """A started program. `session` is the id of its session, of its process group and of its first process."""
+
+    session: int
+    port: int
+
+
+def free_port() -> int:
+    """A TCP port of 127.0.0.1 on which nothing listens now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def raise_open_files_limit() -> None:
+    """Let this process and its children open enough sockets for the widest case, as far as the hard limit goes."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = OPEN_FILES_WANTED if hard == resource.RLIM_INFINITY else min(OPEN_FILES_WANTED, hard)
+    if soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def exit_on_signals() -> None:
+    """Make these signals leave through the context managers, so that nothing is left running."""
+
+    def leave(number: int, _frame: object) -> None:
+        raise SystemExit(128 + number)
+
+    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+        signal.signal(number, leave)
+
+
+@contextlib.contextmanager
+def running(launch: Launch, log: Path) -> Iterator[Running]:
+    """Start the program, hand it over once it accepts connections, end its whole session on leaving.
+
+    Raises `StartError` when it does not get there.
+    """
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            launch.command,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, **launch.environment},
+            cwd=launch.directory,
+            start_new_session=True,
+        )
+    try:
+        wait_until_listening(process, launch, log)
+        yield Running(session=process.pid, port=launch.port)
+    finally:
+        stop(process)
+
+
+def wait_until_listening(process: subprocess.Popen[bytes], launch: Launch, log: Path) -> None:
+    deadline = time.monotonic() + START_TIMEOUT_S
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            raise StartError(f"{launch.name} ended with {process.returncode} at its start\n{log_tail(log)}")
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", launch.port), timeout=1):
+            return
+        time.sleep(0.02)
+    raise StartError(f"{launch.name} does not listen after {START_TIMEOUT_S:g} s\n{log_tail(log)}")
+
+
+def log_tail(log: Path) -> str:
+    return "\n".join(log.read_text(errors="replace").splitlines()[-LOG_TAIL_LINES:])
+
+
+def stop(process: subprocess.Popen[bytes]) -> None:
+    """End the process group: politely, then for good, which also takes children that outlived their parent."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGTERM)
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(STOP_TIMEOUT_S)
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()

@@ -1,0 +1,105 @@
+"""The arithmetic of a comparison: samples in, medians, ratios and verdicts out. Pure.
+
+A ratio is taken within one round, where both servers met the same machine, and only then is the median over rounds
+taken.
+"""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from statistics import median
+
+
+class Metric(StrEnum):
+    """What can be read off a run. A unit of work is the case's own: a request, an event, a MiB."""
+
+    UNITS_PER_S = "units_per_s"
+    CPU_US_PER_UNIT = "cpu_us_per_unit"
+    P50_US = "p50_us"
+    P99_US = "p99_us"
+    DELIVERED_PERCENT = "delivered_percent"
+    EVENTS_PER_READ = "events_per_read"
+    PSS_BYTES = "pss_bytes"
+    CONNECTION_BYTES = "connection_bytes"
+    GROWTH_BYTES = "growth_bytes"
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One server's run of one case in one round. `errors` are sentences: anything that was not a right answer."""
+
+    case: str
+    server: str
+    round: int
+    values: Mapping[Metric, float]
+    errors: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Spread:
+    """A median and the extremes it was taken from."""
+
+    median: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Target:
+    """A bound on a metric of `server` in a case: on its ratio to `rival`'s, or on its own value where that is None."""
+
+    case: str
+    metric: Metric
+    rival: str | None
+    bound: float
+    server: str = "relaygate"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A target and what was measured; `measured` is None when the case or the rival did not run."""
+
+    target: Target
+    measured: Spread | None
+
+    @property
+    def word(self) -> str:
+        if self.measured is None:
+            return "not measured"
+        return "met" if self.measured.median <= self.target.bound else "**missed**"
+
+
+def select(samples: Iterable[Sample], case: str, server: str) -> list[Sample]:
+    return [sample for sample in samples if sample.case == case and sample.server == server]
+
+
+def percentile(values: Sequence[float], percent: float) -> float:
+    """The smallest value that at least `percent` of them do not exceed (nearest rank). `values` must not be empty."""
+    return sorted(values)[max(0, math.ceil(len(values) * percent / 100) - 1)]
+
+
+def spread(values: Sequence[float]) -> Spread | None:
+    return Spread(median(values), min(values), max(values)) if values else None
+
+
+def value_spread(samples: Sequence[Sample], case: str, server: str, metric: Metric) -> Spread | None:
+    """A metric over the rounds of a case, None where it was not measured."""
+    return spread([sample.values[metric] for sample in select(samples, case, server) if metric in sample.values])
+
+
+def ratio_spread(samples: Sequence[Sample], case: str, metric: Metric, server: str, rival: str) -> Spread | None:
+    """`server` divided by `rival`, round by round; rounds where one of them is missing or zero do not count."""
+    theirs = {sample.round: sample.values[metric] for sample in select(samples, case, rival) if metric in sample.values}
+    ours = [sample for sample in select(samples, case, server) if metric in sample.values]
+    return spread([s.values[metric] / theirs[s.round] for s in ours if theirs.get(s.round)])
+
+
+def judge(samples: Sequence[Sample], targets: Iterable[Target]) -> list[Verdict]:
+    return [Verdict(target, measured(samples, target)) for target in targets]
+
+
+def measured(samples: Sequence[Sample], target: Target) -> Spread | None:
+    if target.rival is None:
+        return value_spread(samples, target.case, target.server, target.metric)
+    return ratio_spread(samples, target.case, target.metric, target.server, target.rival)

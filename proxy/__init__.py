@@ -1,0 +1,19 @@
+"""Relaygate's data plane. The map of the package, in the order of a request.
+
+- `cli.py` (`__main__.py`) parses the command line; `settings.py` lays command line, environment, `.env` and YAML over
+  each other, with the readers and checks in `sources/`. The result is a `Config` (`config.py`): plain, frozen structs.
+- `server.py` is the parent process: Granian with our signals, drain and reload. `granian_worker.py` is the loop of a
+  worker.
+- `app.py` is the ASGI callable: it makes each request an `Exchange` (`exchange.py`, the typed state of one request) and
+  each failure an answer. `worker.py` holds what a worker's requests share, and the tick that looks after them.
+- `snapshot.py` compiles a `Config` to what the hot path reads: routes in a table, pools, ready-made bytes.
+- `pipeline.py` is the life of a request: route, receive, forward, or, of a WebSocket, tunnel. One file each in
+  `phases/`.
+- `rules/` decides: values in, values out. `upstream/` owns the connections to upstreams, their pools, TLS and
+  WebSockets.
+- `errors.py` is the one table of what can go wrong and what a client is told of it.
+- `access_log.py` writes what was relayed; `client_sockets.py` asks the kernel what Granian does not tell of clients.
+
+Imports point downward (`pyproject.toml` has the order, `lint-imports` holds it). ARCHITECTURE.md tells the same as a
+story.
+"""

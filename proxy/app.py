@@ -1,0 +1,123 @@
+"""The ASGI callable: where Granian's messages become exchanges, and errors become answers.
+
+What Granian guarantees, what it leaves to us and what it cannot do stands in ARCHITECTURE.md.
+"""
+
+import asyncio
+import logging
+import signal
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from proxy.config import Config
+from proxy.errors import BAD_REQUEST, INTERNAL, NOT_READY, TOO_MANY_CONNECTIONS, Cause, ClientGone, RelayError
+from proxy.exchange import Exchange, Receive, Scope, Send
+from proxy.phases.account import account
+from proxy.phases.answer import answer_error, answer_health
+from proxy.pipeline import relay, relay_websocket
+from proxy.worker import Worker
+
+log = logging.getLogger("relaygate")
+
+
+class Relay:
+    """The application of one worker process."""
+
+    def __init__(self, config: Config, reload: Callable[[], Config]) -> None:
+        self._config = config
+        self._reload = reload
+        self._worker: Worker
+
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Coroutine[Any, Any, None]:
+        if scope["type"] == "http":
+            return self._http(scope, receive, send)
+        if scope["type"] == "websocket":
+            return self._websocket(scope, receive, send)
+        return self._lifespan(receive, send)
+
+    async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
+        worker = self._worker
+        snapshot = worker.snapshot
+        exchange = Exchange(scope, receive, send, worker.loop)
+        exchange.request_id = worker.new_request_id()
+        worker.young.add(exchange)
+        try:
+            if scope["raw_path"] in snapshot.health_paths:
+                await answer_health(exchange)
+            elif worker.in_flight > snapshot.server.max_connections:
+                await fail(exchange, TOO_MANY_CONNECTIONS)
+            else:
+                await relay(exchange, snapshot)
+        except RelayError as error:
+            await fail(exchange, error.cause)
+        except ClientGone:
+            # Either nobody is left, or somebody sent a body that is malformed; Granian does not tell which.
+            await fail(exchange, BAD_REQUEST)
+        except asyncio.CancelledError:
+            # The client has left, or the drain deadline has passed. Returning without a last piece closes the
+            # connection.
+            exchange.truncated = True
+            if exchange.cause is not None:
+                await fail(exchange, exchange.cause)
+        except Exception:
+            log.exception("request %s failed", exchange.request_id.decode())
+            await fail(exchange, INTERNAL)
+        finally:
+            worker.finish(exchange)
+            if worker.access_log is not None:
+                account(exchange, worker.access_log)
+
+    async def _websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
+        worker = self._worker
+        exchange = Exchange(scope, receive, send, worker.loop)
+        exchange.request_id = worker.new_request_id()
+        worker.tunnels.add(exchange)
+        try:
+            if worker.draining:
+                raise RelayError(NOT_READY)  # noqa: TRY301 - answered below, as every refusal
+            if worker.in_flight > worker.snapshot.server.max_connections:
+                raise RelayError(TOO_MANY_CONNECTIONS)  # noqa: TRY301 - answered below, as every refusal
+            await relay_websocket(exchange, worker.snapshot, worker.client_sockets)
+        except RelayError as error:
+            await fail(exchange, error.cause)
+        except asyncio.CancelledError:
+            await fail(exchange, NOT_READY)
+        except Exception:
+            log.exception("tunnel %s failed", exchange.request_id.decode())
+            await fail(exchange, INTERNAL)
+        finally:
+            worker.tunnels.discard(exchange)
+            if worker.access_log is not None:
+                account(exchange, worker.access_log)
+
+    async def _lifespan(self, receive: Receive, send: Send) -> None:
+        while True:
+            message = await receive()
+            if message["type"] == "lifespan.startup":
+                loop = asyncio.get_running_loop()
+                try:
+                    self._worker = Worker(loop, self._config, self._reload)
+                except Exception as error:
+                    await send({"type": "lifespan.startup.failed", "message": str(error)})
+                    return
+                loop.add_signal_handler(signal.SIGHUP, self._worker.reload)
+                loop.add_signal_handler(signal.SIGUSR1, self._worker.end_drain)
+                # In the place of Granian's own handler, which stays on SIGINT.
+                loop.add_signal_handler(signal.SIGTERM, self._worker.begin_drain)
+                await send({"type": "lifespan.startup.complete"})
+            else:
+                self._worker.close()
+                await send({"type": "lifespan.shutdown.complete"})
+                return
+
+
+async def fail(exchange: Exchange, cause: Cause) -> None:
+    """Ends a request that failed: with an answer, or, where the response has begun, as the truncation that it is.
+
+    Returning without a last piece makes Granian close the connection, so no client takes a part for the whole.
+    """
+    exchange.cause = cause
+    if exchange.response_started:
+        exchange.truncated = True
+    else:
+        await answer_error(exchange, cause)

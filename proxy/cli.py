@@ -1,0 +1,94 @@
+"""The command line: `relaygate proxy | serve | check`. It parses options and prints; what they mean is in settings.py.
+
+Exit status: 0 done, 1 failed while running, 2 refused (one line on stderr says why).
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import NoReturn
+
+import msgspec
+
+from proxy import server, settings
+from proxy.config import Config, ConfigError
+from proxy.sources import structs
+from proxy.version import VERSION
+
+OPTIONS = ("config", "host", "port", "workers", "log_level")
+_EPILOG = (
+    "Options are stronger than the environment (RELAYGATE_PORT, RELAYGATE_WORKERS, ... for every key of `server:`), "
+    "that is stronger than .env, that is stronger than the YAML file."
+)
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line, as every other refusal does."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"relaygate: command line: {message} (see {self.prog} --help)\n")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit status."""
+    options = vars(_parser().parse_args(argv))
+    arguments = {name: options[name] for name in OPTIONS if options.get(name) is not None}
+    load = partial(settings.load, arguments, dict(os.environ), Path.cwd())
+    try:
+        config = load()
+        if options["command"] == "check":
+            sys.stdout.write(report(config))
+            return 0
+        return server.run(config, load)
+    except ConfigError as error:
+        sys.stderr.write(f"relaygate: {error}\n")
+        return 2
+
+
+def report(config: Config) -> str:
+    """The listener, the routes as an aligned table (prefix, target, what differs from the defaults), their number."""
+    rows = [("PREFIX", "TARGET", "OPTIONS")]
+    rows += [(prefix, route.target, notable(route)) for prefix, route in sorted(config.routes.items())]
+    widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
+    table = [f"{prefix:<{widths[0]}}  {target:<{widths[1]}}  {options}".rstrip() for prefix, target, options in rows]
+    count = len(config.routes)
+    return "\n".join([f"listen: {_url(config)}", *table, f"{count} route{'' if count == 1 else 's'} ok", ""])
+
+
+def _url(config: Config) -> str:
+    scheme = "http" if config.tls is None else "https"
+    host = config.server.host
+    return f"{scheme}://{f'[{host}]' if ':' in host else host}:{config.server.port}"
+
+
+def notable(struct: msgspec.Struct, path: str = "") -> str:
+    """The fields that differ from their defaults, as `name=value`; a required one has no default to differ from."""
+    words = []
+    for field in msgspec.structs.fields(struct):
+        value = getattr(struct, field.name)
+        if isinstance(value, msgspec.Struct):
+            words.append(notable(value, f"{path}{field.name}."))
+        elif not field.required and value != field.default:
+            words.append(f"{path}{field.name}={structs.shown(value)}")
+    return " ".join(filter(None, words))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="relaygate", description="A byte-for-byte streaming relay for HTTP APIs.")
+    parser.add_argument("--version", action="version", version=f"relaygate {VERSION}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, text in (
+        ("proxy", "start the data plane"),
+        ("serve", "start everything that one machine needs (the data plane, for now)"),
+        ("check", "validate the settings and print the routes, without starting anything"),
+    ):
+        command = commands.add_parser(name, help=text, description=text, epilog=_EPILOG, allow_abbrev=False)
+        command.add_argument("--config", metavar="FILE", help="YAML file (./relaygate.yaml, if there is one)")
+        command.add_argument("--host", help="IP address to listen on (127.0.0.1)")
+        command.add_argument("--port", help="port to listen on (8000)")
+        command.add_argument("--workers", help="worker processes (1)")
+        command.add_argument("--log-level", metavar="LEVEL", help="debug, info, warning or error (info)")
+    return parser

@@ -1,0 +1,70 @@
+"""One family of errors. An error knows whose fault it is and what a client may be told of it.
+
+A new class exists only where somebody catches it differently. The text that reaches a client comes from this table,
+never from a foreign exception: it names no address, no path and no secret.
+"""
+
+from enum import StrEnum
+from typing import NamedTuple
+
+
+class Source(StrEnum):
+    """Who caused an error."""
+
+    CLIENT = "client"
+    UPSTREAM = "upstream"
+    SELF = "self"
+
+
+class Cause(NamedTuple):
+    """The HTTP answer to one kind of failure. `word` is what programs match on (`error.type`)."""
+
+    status: int
+    word: str
+    message: str
+    source: Source
+
+
+BAD_REQUEST = Cause(400, "bad_request", "The request is malformed.", Source.CLIENT)
+BAD_TARGET = Cause(400, "bad_target", "The path climbs above the route's target.", Source.CLIENT)
+NO_ROUTE = Cause(404, "no_route", "No route matches this path.", Source.CLIENT)
+METHOD_NOT_ALLOWED = Cause(405, "method_not_allowed", "The relay does not accept this method.", Source.CLIENT)
+BODY_TIMEOUT = Cause(408, "body_timeout", "The request body did not arrive in time.", Source.CLIENT)
+BODY_TOO_LARGE = Cause(413, "body_too_large", "The request body is over the limit of this route.", Source.CLIENT)
+TOO_MANY_CONNECTIONS = Cause(503, "overloaded", "The relay is at its limit of requests.", Source.SELF)
+POOL_FULL = Cause(503, "pool_full", "No connection to the upstream came free in time.", Source.SELF)
+INTERNAL = Cause(500, "internal", "The relay failed.", Source.SELF)
+NOT_READY = Cause(503, "draining", "The relay is shutting down.", Source.SELF)
+
+DNS_FAILED = Cause(502, "dns_failed", "The upstream's name could not be resolved.", Source.UPSTREAM)
+CONNECT_REFUSED = Cause(502, "connect_refused", "The upstream refused the connection.", Source.UPSTREAM)
+CONNECT_FAILED = Cause(502, "connect_failed", "The upstream could not be reached.", Source.UPSTREAM)
+TLS_FAILED = Cause(502, "tls_failed", "The TLS handshake with the upstream failed.", Source.UPSTREAM)
+CERTIFICATE_INVALID = Cause(502, "certificate_invalid", "The upstream's certificate is not valid.", Source.UPSTREAM)
+CLOSED = Cause(502, "closed", "The upstream closed the connection before it answered.", Source.UPSTREAM)
+BAD_RESPONSE = Cause(502, "bad_response", "The upstream's response is malformed.", Source.UPSTREAM)
+TRUNCATED = Cause(502, "truncated", "The upstream's response ended too early.", Source.UPSTREAM)
+CONNECT_TIMEOUT = Cause(504, "connect_timeout", "The upstream could not be reached in time.", Source.UPSTREAM)
+HEAD_TIMEOUT = Cause(504, "head_timeout", "The upstream did not answer in time.", Source.UPSTREAM)
+IDLE_TIMEOUT = Cause(504, "idle_timeout", "The upstream fell silent.", Source.UPSTREAM)
+
+
+class RelayError(Exception):
+    """A request failed for a known cause. Carries nothing but the cause, so nothing can leak from it."""
+
+    __slots__ = ("cause",)
+
+    def __init__(self, cause: Cause) -> None:
+        super().__init__(cause.word)
+        self.cause = cause
+
+
+class UpstreamClosed(RelayError):  # noqa: N818 - it says what happened
+    """The upstream closed or reset the connection before the first byte of its answer; a retry may be safe."""
+
+    def __init__(self) -> None:
+        super().__init__(CLOSED)
+
+
+class ClientGone(Exception):  # noqa: N818 - it says what happened
+    """The client left or broke its request off: there is nobody to answer."""

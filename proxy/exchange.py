@@ -1,0 +1,65 @@
+"""The typed state of one request, its fields grouped by the phase that fills them."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from time import perf_counter
+from typing import Any
+
+from proxy.errors import Cause
+from proxy.rules.framing import RequestHead
+from proxy.snapshot import CompiledRoute
+
+Scope = dict[str, Any]
+Message = dict[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+
+
+class Exchange:
+    """One request and what has become of it so far.
+
+    Class attributes are the values of fields that no phase has filled yet.
+    """
+
+    # arrival
+    scope: Scope
+    receive: Receive
+    send: Send
+    loop: asyncio.AbstractEventLoop
+    started_s: float  # of perf_counter; the loop's own clock steps in whole milliseconds
+    task: asyncio.Task[None]
+    # Waits for the client's leaving, once the request has lasted longer than a moment.
+    watch: asyncio.Task[None] | None = None
+    # route
+    request_id = b""
+    head: RequestHead
+    route: CompiledRoute
+    target: bytes
+    # receive
+    body_received = False
+    first_piece = b""
+    request_bytes = 0
+    # forward
+    attempts = 0
+    congested = False  # the upload waits for its upstream, so nobody asks Granian for the client's bytes
+    status = 0
+    response_started = False
+    response_bytes = 0
+    # ending
+    truncated = False
+    cause: Cause | None = None
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send, loop: asyncio.AbstractEventLoop) -> None:
+        self.scope = scope
+        self.receive = receive
+        self.send = send
+        self.loop = loop
+        self.started_s = perf_counter()
+        # Never None: each request runs in a task.
+        self.task = asyncio.current_task(loop)  # type: ignore[assignment]
+
+
+def http_version(scope: Scope) -> str:
+    """Returns the client's version of HTTP; Granian calls 1.0 `1`."""
+    version: str = scope["http_version"]
+    return "1.0" if version == "1" else version

@@ -1,0 +1,65 @@
+"""Answer: the relay's own responses.
+
+They are JSON, carry the request's id, and tell a cause in one word and one sentence.
+"""
+
+from typing import Any
+
+import msgspec
+
+from proxy.errors import METHOD_NOT_ALLOWED, Cause, RelayError
+from proxy.exchange import Exchange
+from proxy.rules.headers import Header
+
+RETRY_AFTER_S = b"1"
+ALLOWED = b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
+UNREAD = frozenset((400, 408, 413))
+"""Answers after which the rest of the connection cannot be trusted to be what it seems (RFC 9112 section 11.2)."""
+encode = msgspec.json.Encoder().encode
+
+
+async def answer_error(exchange: Exchange, cause: Cause) -> None:
+    """Answers with `{"error": {"type", "message", "request_id"}}`.
+
+    A 503 says when to come again (RFC 9110 section 10.2.3).
+    """
+    request_id = exchange.request_id.decode()
+    body = {"error": {"type": cause.word, "message": cause.message, "request_id": request_id}}
+    extra = [(b"retry-after", RETRY_AFTER_S)] if cause.status == 503 else []
+    if cause.status in UNREAD and exchange.scope["http_version"] != "2":
+        extra.append((b"connection", b"close"))
+    if cause.status == 405:
+        extra.append((b"allow", ALLOWED))
+    await answer_json(exchange, cause.status, body, extra)
+
+
+async def answer_health(exchange: Exchange) -> None:
+    """Answers `/healthz` and `/readyz`. A worker that can answer has a configuration, and so is ready."""
+    if exchange.scope["method"] not in ("GET", "HEAD"):
+        raise RelayError(METHOD_NOT_ALLOWED)
+    await answer_json(exchange, 200, {"status": "ok"}, [])
+
+
+async def answer_json(exchange: Exchange, status: int, content: Any, extra: list[tuple[bytes, bytes]]) -> None:
+    """Answers with a JSON document."""
+    body = encode(content)
+    headers = [
+        (b"content-type", b"application/json"),
+        (b"content-length", b"%d" % len(body)),
+        (b"server", b"relaygate"),
+        (b"x-request-id", exchange.request_id),
+        *extra,
+    ]
+    await answer(exchange, status, headers, body)
+
+
+async def answer(exchange: Exchange, status: int, headers: list[Header], body: bytes) -> None:
+    """Answers with a response that is whole.
+
+    Of a WebSocket it refuses the handshake (ASGI's `websocket.http.response`).
+    """
+    prefix = "websocket." if exchange.scope["type"] == "websocket" else ""
+    exchange.status = status
+    exchange.response_started = True
+    await exchange.send({"type": f"{prefix}http.response.start", "status": status, "headers": headers})
+    await exchange.send({"type": f"{prefix}http.response.body", "body": body, "more_body": False})

@@ -1,0 +1,135 @@
+"""Forward: one attempt to get an answer from an upstream, streamed both ways as it comes."""
+
+from collections.abc import Awaitable
+from types import CoroutineType, NoneType
+
+from proxy.errors import ClientGone, RelayError
+from proxy.exchange import Exchange, http_version
+from proxy.phases.receive import receive_piece
+from proxy.rules.forwarding import forwarding_headers
+from proxy.rules.framing import CHUNKED, SIZED, STREAMED
+from proxy.rules.headers import Header, ResponseHead
+from proxy.rules.requests import (
+    CHUNKED_FRAMING,
+    LAST_CHUNK,
+    METHODS_WITH_CONTENT,
+    NO_FRAMING,
+    chunk,
+    content_length,
+    request_bytes,
+)
+from proxy.upstream.connection import Connection, Push
+
+CONTINUE_TIMEOUT_S = 1.0
+"""How long a client's `Expect: 100-continue` waits for the upstream's word before the body is sent all the same."""
+
+
+async def forward(exchange: Exchange, connection: Connection) -> None:
+    """Sends the request and streams the response to the client.
+
+    Returns when the client has been given the whole response. Raises UpstreamClosed where no byte of an answer came,
+    another RelayError where the upstream failed, ClientGone where the client did.
+    """
+    settings = exchange.route.settings
+    connection.begin(exchange.scope["method"])
+    connection.write(upstream_request(exchange))
+    upload = None
+    if exchange.body_received:
+        connection.finish_request()
+    elif not exchange.head.expects_continue or await connection.continue_or_head(CONTINUE_TIMEOUT_S) is None:
+        upload = exchange.loop.create_task(send_rest(exchange, connection))
+    try:
+        await respond(exchange, connection, await connection.head(settings.head_timeout_s))
+    finally:
+        if upload is not None:
+            upload.cancel()
+
+
+def upstream_request(exchange: Exchange) -> bytes:
+    """Returns the head of the request and the first piece of its body, framed for HTTP/1.1."""
+    head = exchange.head
+    route = exchange.route
+    method = exchange.scope["method"]
+    piece = exchange.first_piece
+    framing = NO_FRAMING
+    if head.body is CHUNKED or (head.body is STREAMED and not exchange.body_received):
+        framing = CHUNKED_FRAMING
+        piece = chunk(piece) + (LAST_CHUNK if exchange.body_received else b"")
+    elif head.body is STREAMED and (piece or method in METHODS_WITH_CONTENT):
+        framing = content_length(len(piece))
+    line = b"%b %b%b" % (method.encode(), exchange.target, route.request_end)
+    if route.changes_headers:
+        return request_bytes(line, changed_headers(exchange), (), (), framing) + piece
+    return request_bytes(line, head.received, head.dropped, head.added, framing) + piece
+
+
+def changed_headers(exchange: Exchange) -> list[Header]:
+    """Returns the request's fields with what its route adds: Host, forwarding fields, Via."""
+    settings = exchange.route.settings
+    scope = exchange.scope
+    head = exchange.head
+    headers = forwarding_headers(
+        settings.forwarded, head.crossing(), scope["client"][0].encode(), scope["scheme"].encode(), head.host
+    )
+    if settings.preserve_host:
+        headers.insert(0, (b"host", head.host or exchange.route.authority))
+    if settings.via is not None:
+        headers.append((b"via", b"%b %b" % (http_version(scope).encode(), settings.via.encode())))
+    return headers
+
+
+async def send_rest(exchange: Exchange, connection: Connection) -> None:
+    """Sends the rest of the body as it comes; whatever goes wrong fails the connection, and so reaches the exchange."""
+    chunked = exchange.head.body is not SIZED
+    try:
+        while not exchange.body_received:
+            piece = await receive_piece(exchange)
+            connection.write(chunk(piece) if chunked else piece)
+            if connection.congested:
+                exchange.congested = True
+                await connection.drained()
+                exchange.congested = False
+        if chunked:
+            connection.write(LAST_CHUNK)
+        connection.finish_request()
+    except (ClientGone, RelayError) as error:
+        connection.fail(error)
+
+
+async def respond(exchange: Exchange, connection: Connection, head: ResponseHead) -> None:
+    """Streams a response to the client: its head at once, its body as it comes, its ending as it was."""
+    send = exchange.send
+    exchange.status = head.status
+    head.headers.append(
+        (b"x-request-id" if head.request_id is None else b"x-relaygate-request-id", exchange.request_id)
+    )
+    sent = send({"type": "http.response.start", "status": head.status, "headers": head.headers})
+    await sent
+    exchange.response_started = True
+    body = connection.take()
+    if not connection.complete or exchange.scope["method"] == "HEAD":
+        # An empty first piece is sent too: Granian holds the head back until it has one, and would state a length
+        # of 0 in an answer to HEAD that consists of a last piece alone.
+        exchange.response_bytes = len(body)
+        await send({"type": "http.response.body", "body": body, "more_body": True})
+        body = await connection.flow(pusher(exchange, type(sent)), exchange.route.settings.idle_timeout_s)
+    exchange.response_bytes += len(body)
+    await send({"type": "http.response.body", "body": body, "more_body": False})
+
+
+def pusher(exchange: Exchange, settled: type) -> Push:
+    """Returns what sends a piece to the client.
+
+    Granian's `send` acts when it is called. What it returns for a piece is of the type `settled`, which it returned
+    for the head, or a future if the client is slow: only then is there something to wait for.
+    """
+    send = exchange.send
+    if settled is CoroutineType:
+        settled = NoneType  # a server whose `send` acts when it is awaited: every piece is
+
+    def push(piece: bytes) -> Awaitable[None] | None:
+        exchange.response_bytes += len(piece)
+        sent = send({"type": "http.response.body", "body": piece, "more_body": True})
+        return None if type(sent) is settled else sent
+
+    return push

@@ -1,0 +1,174 @@
+"""Settings in layers: command line, environment, `.env`, YAML, defaults, the first that says something wins.
+
+`load` does the reading of files; what it reads is made a `Config` by pure functions (`proxy/sources/`). Each layer is
+checked whole, also where a higher one hides it, so that a mistake does not wait for the day when it shows. All that is
+refused is a ConfigError.
+"""
+
+import difflib
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from proxy.config import Config, ConfigError, ListenerTls, Route, Server, UpstreamTls
+from proxy.sources import dotenv, structs, tls_files, yaml_document
+from proxy.sources.default_routes import DEFAULT_ROUTES
+from proxy.sources.structs import Given
+
+DEFAULT_FILE = "relaygate.yaml"
+FILE_VARIABLE = "RELAYGATE_CONFIG"
+# Names that the references and hosting platforms use, weakest first; RELAYGATE_<FIELD> is stronger than all of them.
+ALIASES = {"port": ("PORT",), "host": ("HOST",), "workers": ("MAX_WORKERS", "WORKERS"), "log_level": ("LOG_LEVEL",)}
+VARIABLES = {
+    variable: field
+    for field in Server.__struct_fields__
+    for variable in (*ALIASES.get(field, ()), f"RELAYGATE_{field.upper()}")
+}
+# Kubernetes sets RELAYGATE_PORT=tcp://10.0.0.1:8000 in every pod beside a service that is called relaygate.
+_SERVICE_LINK = re.compile(r"(tcp|udp|sctp)://")
+RESERVED = ("/healthz", "/readyz")
+
+
+class _File(NamedTuple):
+    """The YAML file to read, and who named it."""
+
+    name: str
+    named_by: str
+
+
+def load(arguments: Mapping[str, str], environment: Mapping[str, str], directory: Path) -> Config:
+    """The configuration that all layers give. `arguments` are options by name (`port`, `log_level`), as typed in.
+
+    `directory` is the working directory: `.env` and `relaygate.yaml` are looked for there. ConfigError on anything
+    wrong.
+    """
+    variables = _read_dotenv(directory)
+    given = [
+        *_from_variables({name: Given(v.value, f".env:{v.line}", name) for name, v in variables.items()}),
+        *_from_variables({name: Given(value, "environment", name) for name, value in environment.items()}),
+        *_from_arguments(arguments),
+    ]
+    in_dotenv = variables.get(FILE_VARIABLE)
+    candidates = (
+        (arguments.get("config"), "--config"),
+        (environment.get(FILE_VARIABLE), FILE_VARIABLE),
+        (in_dotenv and in_dotenv.value, f"{FILE_VARIABLE} in .env"),
+    )
+    file = _chosen_file(candidates, directory)
+    if file is None:
+        reader = structs.Reader("", yaml_document.Document(None, {}), directory)
+    else:
+        text = _read_text(directory / file.name, file)
+        reader = structs.Reader(
+            file.name, yaml_document.parse(text, file.name), (directory / file.name).parent.absolute()
+        )
+    config = combine(reader, given)
+    _check_tls_files(config, reader)
+    return config
+
+
+def combine(reader: structs.Reader, given: list[tuple[str, Given]]) -> Config:
+    """The document that `reader` reads, with `given` (fields of Server, weakest first) laid over it. Does no I/O."""
+    fields = reader.config()
+    server: dict[str, Any] = fields.get("server", {})
+    for field, value in given:
+        server[field] = structs.from_text(Server, field, value)
+    routes = fields.get("routes")
+    if routes is None:
+        routes = {prefix: Route(target=target) for prefix, target in DEFAULT_ROUTES.items()}
+    config = Config(server=Server(**server), tls=fields.get("tls"), routes=routes)
+    _refuse_hidden_routes(config, reader)
+    for prefix, route in config.routes.items():
+        _refuse_odd_tls(prefix, route, reader)
+    return config
+
+
+def _from_variables(variables: Mapping[str, Given]) -> Iterator[tuple[str, Given]]:
+    """The variables that name fields of Server, weakest first; an empty one counts as not set."""
+    for name, given in variables.items():
+        if name.startswith("RELAYGATE_") and name not in VARIABLES and name != FILE_VARIABLE:
+            _refuse_misspelled(given)
+    for name, field in VARIABLES.items():
+        given = variables.get(name, Given("", "", name))
+        if given.value.strip() and not (name == "RELAYGATE_PORT" and _SERVICE_LINK.match(given.value)):
+            yield field, given
+
+
+def _refuse_misspelled(given: Given) -> None:
+    """Other programs may use the prefix, so only what is nearly one of ours is refused."""
+    known = [name for name in (*VARIABLES, FILE_VARIABLE) if name.startswith("RELAYGATE_")]
+    suffixes = [name.removeprefix("RELAYGATE_") for name in known]
+    if close := difflib.get_close_matches(given.key.removeprefix("RELAYGATE_"), suffixes, n=1, cutoff=0.7):
+        raise ConfigError(given.where, given.key, f"unknown variable, the nearest known one is RELAYGATE_{close[0]}")
+
+
+def _from_arguments(arguments: Mapping[str, str]) -> Iterator[tuple[str, Given]]:
+    for name, value in arguments.items():
+        if name != "config":
+            yield name, Given(value, "command line", f"--{name.replace('_', '-')}")
+
+
+def _chosen_file(candidates: Iterable[tuple[str | None, str]], directory: Path) -> _File | None:
+    """The first of `candidates` (a name and who gives it) that names a file, else the default one if it is there."""
+    for name, named_by in candidates:
+        if name:
+            return _File(name, named_by)
+    return _File(DEFAULT_FILE, "the working directory") if (directory / DEFAULT_FILE).exists() else None
+
+
+def _read_text(path: Path, file: _File) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        problem = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
+        raise ConfigError(file.name, f"{problem} (named by {file.named_by})") from None
+
+
+def _read_dotenv(directory: Path) -> dict[str, dotenv.Variable]:
+    try:
+        return dotenv.parse((directory / ".env").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except OSError as error:
+        raise ConfigError(".env", str(error.strerror)) from None
+    except UnicodeError:
+        raise ConfigError(".env", "not UTF-8 text") from None
+    except ValueError as error:
+        raise ConfigError(f".env:{error}", "not a variable, expected NAME=value") from None
+
+
+def _refuse_hidden_routes(config: Config, reader: structs.Reader) -> None:
+    if config.server.health_prefix is None:
+        return
+    for reserved in (config.server.health_prefix + name for name in RESERVED):
+        if reserved in config.routes:
+            path = ("routes", reserved)
+            problem = "the relay answers this path itself, expected another prefix or another server.health_prefix"
+            raise ConfigError(reader.where(path), ".".join(path), problem)
+
+
+def _refuse_odd_tls(prefix: str, route: Route, reader: structs.Reader) -> None:
+    path = ("routes", prefix, "tls")
+    if route.tls != UpstreamTls() and not route.target.startswith("https://"):
+        raise ConfigError(reader.where(path), ".".join(path), "the target is not an https URL, expected no tls")
+    if route.tls.key is not None and route.tls.certificate is None:
+        raise ConfigError(reader.where(path), ".".join(path), "a key without its certificate")
+
+
+def _check_tls_files(config: Config, reader: structs.Reader) -> None:
+    if config.tls is not None:
+        _check_listener(config.tls, reader.where(("tls",)))
+    for prefix, route in config.routes.items():
+        path = ("routes", prefix, "tls")
+        where, key_path = reader.where(path), ".".join(path)
+        if route.tls.ca is not None:
+            tls_files.check_ca(where, f"{key_path}.ca", route.tls.ca)
+        if route.tls.certificate is not None:
+            tls_files.check_pair(where, key_path, route.tls.certificate, route.tls.key)
+
+
+def _check_listener(tls: ListenerTls, where: str) -> None:
+    tls_files.check_pair(where, "tls", tls.certificate, tls.key)
+    if tls.client_ca is not None:
+        tls_files.check_ca(where, "tls.client_ca", tls.client_ca)

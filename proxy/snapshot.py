@@ -1,0 +1,103 @@
+"""The compiled form of a configuration: what the hot path reads, made once and never changed.
+
+A request keeps the snapshot it began with; a new configuration is a new snapshot, and one reference is swapped.
+"""
+
+from urllib.parse import urlsplit
+
+import msgspec
+
+from proxy.config import Config, Forwarded, Route, Server
+from proxy.rules.routing import RouteTable
+from proxy.upstream.connect import Origin
+from proxy.upstream.pool import Pool, Pools
+
+
+class CompiledRoute(msgspec.Struct, frozen=True, gc=False):
+    """A route, ready to use.
+
+    `base` goes before the rest of a path, `whole` stands for an empty rest; both are bytes of a path.
+    `request_end` ends a request line and begins the head, Host included; where the client's Host is kept it has none.
+    """
+
+    prefix: str
+    settings: Route
+    pool: Pool
+    base: bytes
+    whole: bytes
+    authority: bytes
+    request_end: bytes
+    body_bytes_max: int | None
+    body_timeout_s: float | None
+    changes_headers: bool
+
+
+class Snapshot(msgspec.Struct, frozen=True):
+    """Everything that the requests of one configuration need."""
+
+    server: Server
+    routes: RouteTable[CompiledRoute]
+    health_paths: dict[bytes, str]
+
+
+def compile_snapshot(config: Config, pools: Pools) -> Snapshot:
+    """Returns the compiled form of a configuration, with the pools of its origins.
+
+    Raises OSError for unusable TLS files.
+    """
+    routes = {
+        prefix.encode(): compile_route(prefix, route, config.server, pools) for prefix, route in config.routes.items()
+    }
+    pools.keep_only({route.pool.origin for route in routes.values()})
+    health = {}
+    if config.server.health_prefix is not None:
+        prefix = config.server.health_prefix.rstrip("/").encode()
+        health = {prefix + b"/healthz": "health", prefix + b"/readyz": "readiness"}
+    return Snapshot(config.server, RouteTable(routes), health)
+
+
+def compile_route(prefix: str, route: Route, server: Server, pools: Pools) -> CompiledRoute:
+    """Returns one compiled route. `route.target` has been validated with the configuration."""
+    target = urlsplit(route.target)
+    authority = authority_of(target.scheme, target.hostname or "", target.port)
+    host_line = b"" if route.preserve_host else b"host: " + authority + b"\r\n"
+    return CompiledRoute(
+        prefix=prefix,
+        settings=route,
+        pool=pools.get(origin_of(route)),
+        base=target.path.rstrip("/").encode(),
+        whole=target.path.encode() or b"/",
+        authority=authority,
+        request_end=b" HTTP/1.1\r\n" + host_line,
+        body_bytes_max=server.body_bytes_max if route.body_bytes_max is None else route.body_bytes_max,
+        body_timeout_s=server.body_timeout_s,
+        changes_headers=route.preserve_host or route.forwarded is not Forwarded.OFF or route.via is not None,
+    )
+
+
+def origin_of(route: Route) -> Origin:
+    """Returns where the connections of a route lead."""
+    target = urlsplit(route.target)
+    secure = target.scheme == "https"
+    return Origin(
+        host=ascii_host(target.hostname or ""),
+        port=target.port or (443 if secure else 80),
+        tls=route.tls if secure else None,
+        connect_timeout_s=route.connect_timeout_s,
+        response_head_bytes_max=route.response_head_bytes_max,
+        max_connections=route.max_connections,
+        pool_wait_s=route.pool_wait_s,
+        idle_connection_s=route.idle_connection_s,
+    )
+
+
+def ascii_host(host: str) -> str:
+    """Returns a host as DNS and Host fields spell it: international names in their ASCII form (RFC 5890)."""
+    return host if host.isascii() else host.encode("idna").decode()
+
+
+def authority_of(scheme: str, host: str, port: int | None) -> bytes:
+    """Returns the Host field of an origin; the scheme's own port is left out (RFC 9110 section 7.2)."""
+    name = ascii_host(host)
+    name = f"[{name}]" if ":" in name else name
+    return (name if port in (None, 443 if scheme == "https" else 80) else f"{name}:{port}").encode()

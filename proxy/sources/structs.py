@@ -1,0 +1,199 @@
+"""Plain values to the structs of `proxy/config.py`. Pure; every refusal is a ConfigError that says where, which key,
+what was found and what was expected.
+
+Types and bounds come from the contract's own annotations, so a new field is read without a line here. `CHECKS` is the
+table of what a type cannot say.
+"""
+
+import difflib
+import re
+from collections.abc import Callable, Collection
+from enum import StrEnum
+from pathlib import PurePath
+from typing import Any, NamedTuple, TypeVar
+
+import msgspec
+from msgspec import inspect
+
+from proxy.config import Config, ConfigError, ListenerTls, Route, Server, Struct, UpstreamTls
+from proxy.sources import values, yaml_document
+
+AnyStruct = TypeVar("AnyStruct", bound=Struct)
+
+CHECKS: dict[tuple[type[Struct], str], Callable[[str], str]] = {
+    (Server, "host"): values.listen_address,
+    (Server, "health_prefix"): values.health_prefix,
+    (Route, "target"): values.target,
+    (Route, "via"): values.via,
+    (UpstreamTls, "server_name"): values.host_name,
+}
+FILES = {(ListenerTls, name) for name in ("certificate", "key", "client_ca")} | {
+    (UpstreamTls, name) for name in ("ca", "certificate", "key")
+}
+# A password in a URL is refused, and must not be printed while doing so.
+_USERINFO = re.compile(r"(?<=//)[^/]*(?=@)")
+
+
+class Given(NamedTuple):
+    """A value and its place: `where` is a file and line, `environment` or `command line`; `key` is as spelled there."""
+
+    value: Any
+    where: str
+    key: str
+
+    def refuse(self, expected: str) -> ConfigError:
+        return ConfigError(self.where, self.key, f"found {shown(self.value)}, expected {expected}")
+
+
+class Reader:
+    """Reads one YAML document. Relative file names in it are relative to `folder`, as its author sees them."""
+
+    def __init__(self, name: str, document: yaml_document.Document, folder: PurePath) -> None:
+        self.name = name
+        self.document = document
+        self.folder = folder
+
+    def config(self) -> dict[str, Any]:
+        """The fields of Config that the document gives; `server` as a dict, for other layers to be laid over it."""
+        if self.document.value is None:
+            return {}
+        fields = self._mapping(self.document.value, ())
+        self._refuse_unknown(fields, Config.__struct_fields__, ())
+        read: dict[str, Any] = {}
+        if "server" in fields:
+            read["server"] = self._fields(Server, fields["server"], ("server",))
+        if fields.get("tls") is not None:
+            read["tls"] = self._struct(ListenerTls, fields["tls"], ("tls",))
+        if "routes" in fields:
+            read["routes"] = self._routes(self._mapping(fields["routes"], ("routes",)))
+        return read
+
+    def where(self, path: yaml_document.Path) -> str:
+        """`file:line` of a key path, or of the nearest key above it that has a line."""
+        while path and path not in self.document.lines:
+            path = path[:-1]
+        return f"{self.name}:{self.document.lines[path]}" if path else self.name
+
+    def _routes(self, routes: dict[str, Any]) -> dict[str, Route]:
+        read: dict[str, Route] = {}
+        spelled: dict[str, str] = {}
+        for key, value in routes.items():
+            path = ("routes", key)
+            try:
+                prefix = values.prefix(key)
+            except ValueError as error:
+                raise ConfigError(self.where(path), ".".join(path), f"not a prefix, expected {error}") from None
+            if prefix in read:
+                raise ConfigError(self.where(path), ".".join(path), f"the same prefix as {spelled[prefix]}")
+            spelled[prefix] = key
+            read[prefix] = self._struct(Route, {"target": value} if isinstance(value, str) else value, path)
+        return read
+
+    def _struct(self, struct: type[AnyStruct], value: Any, path: yaml_document.Path) -> AnyStruct:
+        fields = self._fields(struct, value, path)
+        for field in msgspec.structs.fields(struct):
+            if field.required and field.name not in fields:
+                raise ConfigError(self.where(path), ".".join((*path, field.name)), "missing")
+        return struct(**fields)
+
+    def _fields(self, struct: type[Struct], value: Any, path: yaml_document.Path) -> dict[str, Any]:
+        mapping = self._mapping(value, path)
+        types = {field.name: field.type for field in msgspec.structs.fields(struct)}
+        self._refuse_unknown(mapping, types, path)
+        return {name: self._field(struct, name, types[name], item, (*path, name)) for name, item in mapping.items()}
+
+    def _field(self, struct: type[Struct], name: str, type_: Any, value: Any, path: yaml_document.Path) -> Any:
+        if isinstance(type_, type) and issubclass(type_, Struct):
+            return self._struct(type_, value, path)
+        given = Given(value, self.where(path), ".".join(path))
+        if isinstance(type_, type) and issubclass(type_, StrEnum) and type(value) is int:
+            value = str(value)  # `http: 2` means the text
+        read = checked(struct, name, convert(type_, value, given), given)
+        return str(self.folder / read) if read is not None and (struct, name) in FILES else read
+
+    def _mapping(self, value: Any, path: yaml_document.Path) -> dict[str, Any]:
+        if isinstance(value, dict):
+            return value
+        expected = "a URL or a mapping" if path[:1] == ("routes",) and len(path) == 2 else "a mapping of keys to values"
+        raise Given(value, self.where(path), ".".join(path)).refuse(expected)
+
+    def _refuse_unknown(self, mapping: dict[str, Any], known: Collection[str], path: yaml_document.Path) -> None:
+        for key in mapping:
+            if key not in known:
+                raise ConfigError(
+                    self.where((*path, key)), ".".join((*path, key)), f"unknown key, {nearest(key, known)}"
+                )
+
+
+def from_text(struct: type[Struct], name: str, given: Given) -> Any:
+    """One field from the text of a variable or an option; `null` is None where the field may be None."""
+    type_ = next(field.type for field in msgspec.structs.fields(struct) if field.name == name)
+    text = given.value.strip()
+    if isinstance(type_, type) and issubclass(type_, StrEnum):
+        text = text.lower()
+    value = None if text == "null" and _may_be_none(type_) else text
+    return checked(struct, name, convert(type_, value, given, strict=value is None), given)
+
+
+def convert(type_: Any, value: Any, given: Given, *, strict: bool = True) -> Any:
+    try:
+        return msgspec.convert(value, type_, strict=strict)
+    except msgspec.ValidationError:
+        raise given.refuse(expectation(inspect.type_info(type_))) from None
+
+
+def checked(struct: type[Struct], name: str, value: Any, given: Given) -> Any:
+    """The value as its check normalises it; None and fields without a check pass."""
+    check = values.file_name if (struct, name) in FILES else CHECKS.get((struct, name))
+    if value is None or check is None:
+        return value
+    try:
+        return check(value)
+    except ValueError as error:
+        raise given.refuse(str(error)) from None
+
+
+def nearest(name: str, known: Collection[str]) -> str:
+    """The end of a message about an unknown name."""
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    return f"the nearest known one is {close[0]}" if close else f"expected one of {', '.join(known)}"
+
+
+def expectation(info: inspect.Type) -> str:
+    """What a type takes, in words."""
+    match info:
+        case inspect.UnionType(types=types):
+            return " or ".join(
+                expectation(one) for one in sorted(types, key=lambda one: isinstance(one, inspect.NoneType))
+            )
+        case inspect.IntType(ge=low, le=high):
+            return f"an integer from {low} to {high}"
+        case inspect.FloatType(gt=low, ge=None, le=high):
+            return f"a number above {low:g} and up to {high:.0f}"
+        case inspect.FloatType(ge=low, le=high):
+            return f"a number from {low:g} to {high:.0f}"
+        case inspect.EnumType(cls=cls):
+            return f"one of {', '.join(cls)}"
+        case inspect.BoolType():
+            return "true or false"
+        case inspect.NoneType():
+            return "null"
+        case _:
+            return "text"
+
+
+def _may_be_none(type_: Any) -> bool:
+    info = inspect.type_info(type_)
+    return isinstance(info, inspect.UnionType) and info.includes_none
+
+
+def shown(value: Any) -> str:
+    """A value as YAML spells it, cut to a length that fits a line and without the password of a URL."""
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    if isinstance(value, (dict, list)):
+        return "a mapping" if isinstance(value, dict) else "a list"
+    if isinstance(value, StrEnum):
+        return value.value
+    text = repr(_USERINFO.sub("***", value) if isinstance(value, str) else value)
+    return text if len(text) <= 80 else f"{text[:76]}...{text[-1]}"

@@ -1,0 +1,123 @@
+"""What one value must look like beyond its type. Pure: text in, normalised text out.
+
+Every check raises ValueError whose text says what was expected, in words that fit after "expected ".
+"""
+
+import ipaddress
+import re
+
+# RFC 3986 §3.3: a non-empty segment of pchar.
+_SEGMENT = re.compile(r"(?:[A-Za-z0-9\-._~!$&'()*+,;=:@]|%[0-9A-Fa-f]{2})+")
+# Underscores are no host names by RFC 952, but Compose and Kubernetes make them.
+_LABEL = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?<!-)")
+# What inet_aton, and with it many resolvers, would take for an address: 127.1, 0x7f000001, 2130706433.
+_NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")
+# RFC 9110 §7.6.3: a pseudonym (token) or a host with an optional port.
+_VIA = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+(?::[0-9]{1,5})?")
+_PORT = re.compile(r":[0-9]{1,5}")
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+
+
+def prefix(text: str) -> str:
+    """A route's prefix without its trailing slash; `/` alone stays."""
+    if not text.startswith("/"):
+        raise ValueError("a path that starts with /")
+    if text == "/":
+        return text
+    return _path(text.removesuffix("/"), "a path of plain segments, such as /openai")
+
+
+def health_prefix(text: str) -> str:
+    """The path before `/healthz`; the empty text and `/` are the root."""
+    return prefix(text).rstrip("/") if text else ""
+
+
+def target(text: str) -> str:
+    """`http(s)://host[:port][/base]` in ASCII, in lower case up to the base, and without a default port."""
+    if not text.isprintable() or " " in text or "\\" in text:
+        raise ValueError("a URL without spaces, backslashes and control characters")
+    scheme, separator, rest = text.partition("://")
+    if scheme.lower() not in _DEFAULT_PORTS or not separator:
+        raise ValueError("a URL that starts with http:// or https://")
+    if "?" in text or "#" in text:
+        raise ValueError("a URL without a query and a fragment")
+    netloc, slash, path = rest.partition("/")
+    if "@" in netloc:
+        raise ValueError("a URL without a user name and a password")
+    authority = _host_of_url(netloc) + _port_of_url(netloc, scheme.lower())
+    _path((slash + path).removesuffix("/"), "a URL whose path has only plain segments")
+    return f"{scheme.lower()}://{authority}{slash}{path}"
+
+
+def listen_address(text: str) -> str:
+    """The IP address to listen on; Granian takes no names, so `localhost` is the one name that is known."""
+    if text.lower() == "localhost":
+        return "127.0.0.1"
+    bare = text[1:-1] if text[:1] == "[" and text[-1:] == "]" else text
+    try:
+        return str(ipaddress.ip_address("" if "%" in bare else bare))
+    except ValueError:
+        raise ValueError("an IP address such as 127.0.0.1, 0.0.0.0 or ::1, or localhost") from None
+
+
+def host_name(text: str) -> str:
+    """A DNS name (in ASCII, lower case) or an IP address."""
+    try:
+        return str(ipaddress.ip_address(text))
+    except ValueError:
+        pass
+    try:
+        name = text.lower() if text.isascii() else text.encode("idna").decode("ascii")
+    except UnicodeError:
+        raise ValueError("a host name that can be written as DNS labels") from None
+    labels = name.removesuffix(".").split(".")
+    if len(name) > 253 or not all(map(_LABEL.fullmatch, labels)):
+        raise ValueError("a host name of letters, digits, hyphens and dots, or an IP address")
+    if _NUMBER.fullmatch(labels[-1]):
+        raise ValueError("an IPv4 address of four decimal numbers, or a host name that does not end in a number")
+    return name
+
+
+def via(text: str) -> str:
+    """The pseudonym that this hop gives itself in `Via`."""
+    if not _VIA.fullmatch(text):
+        raise ValueError("a name for this relay without spaces, such as relaygate or gw.example.com:8000")
+    return text
+
+
+def file_name(text: str) -> str:
+    if not text or "\0" in text:
+        raise ValueError("the name of a file")
+    return text
+
+
+def _path(text: str, expected: str) -> str:
+    """`text`, which is empty or starts with `/`, if it has neither empty, dot nor badly encoded segments."""
+    for segment in text.split("/")[1:]:
+        plain = segment.lower().replace("%2e", ".")
+        if plain in (".", "..") or not _SEGMENT.fullmatch(segment):
+            raise ValueError(expected)
+    return text
+
+
+def _host_of_url(netloc: str) -> str:
+    if netloc.startswith("["):
+        address, bracket, _ = netloc[1:].partition("]")
+        try:
+            return f"[{ipaddress.IPv6Address(address if bracket and '%' not in address else '')}]"
+        except ValueError:
+            raise ValueError("a URL with an IPv6 address in brackets, without a zone") from None
+    host = netloc.partition(":")[0]
+    if not host:
+        raise ValueError("a URL with a host")
+    return host_name(host)
+
+
+def _port_of_url(netloc: str, scheme: str) -> str:
+    rest = netloc.rpartition("]")[2] if netloc.startswith("[") else netloc[len(netloc.partition(":")[0]) :]
+    if rest in ("", ":"):
+        return ""
+    port = int(rest[1:]) if _PORT.fullmatch(rest) else 0
+    if not 1 <= port <= 65535:
+        raise ValueError("a URL with a port from 1 to 65535")
+    return "" if port == _DEFAULT_PORTS[scheme] else f":{port}"

@@ -1,0 +1,92 @@
+"""From a name to a connected connection: resolution, the race between addresses (RFC 8305), TLS.
+
+Every foreign exception ends here and becomes one of our causes.
+"""
+
+import asyncio
+import socket
+import ssl
+from typing import NamedTuple
+
+import aiohappyeyeballs
+
+from proxy.config import UpstreamTls
+from proxy.errors import (
+    CERTIFICATE_INVALID,
+    CONNECT_FAILED,
+    CONNECT_REFUSED,
+    CONNECT_TIMEOUT,
+    DNS_FAILED,
+    TLS_FAILED,
+    Cause,
+    RelayError,
+)
+from proxy.upstream.connection import Connection
+from proxy.upstream.tls import SessionContext
+
+ADDRESS_DELAY_S = 0.25  # RFC 8305 section 5, "Connection Attempt Delay"
+
+
+class Origin(NamedTuple):
+    """Where connections of one pool lead, and on which terms. Two routes with equal origins share a pool.
+
+    `host` is a name or an address without brackets; `tls` is None for plain http.
+    """
+
+    host: str
+    port: int
+    tls: UpstreamTls | None
+    connect_timeout_s: float | None
+    response_head_bytes_max: int
+    max_connections: int
+    pool_wait_s: float
+    idle_connection_s: float
+
+
+async def connect(origin: Origin, context: SessionContext | None) -> Connection:
+    """Returns a new connection to the origin. Raises RelayError with the cause in one word."""
+    try:
+        async with asyncio.timeout(origin.connect_timeout_s):
+            return await _connect(origin, context)
+    except TimeoutError:
+        raise RelayError(CONNECT_TIMEOUT) from None
+    except OSError as error:
+        raise RelayError(cause_of(error)) from None
+
+
+async def _connect(origin: Origin, context: SessionContext | None) -> Connection:
+    loop = asyncio.get_running_loop()
+    addresses = await loop.getaddrinfo(origin.host, origin.port, type=socket.SOCK_STREAM)
+    sock = await aiohappyeyeballs.start_connection(
+        addresses, happy_eyeballs_delay=ADDRESS_DELAY_S, interleave=1, loop=loop
+    )
+    try:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        server_name = None
+        if origin.tls is not None:
+            server_name = origin.tls.server_name or origin.host
+        _, connection = await loop.create_connection(
+            lambda: Connection(loop, origin.response_head_bytes_max),
+            sock=sock,
+            ssl=context,
+            server_hostname=server_name,
+        )
+    except BaseException as error:
+        sock.close()
+        if context is not None and isinstance(error, ConnectionError):
+            raise RelayError(TLS_FAILED) from None  # TCP stood, so what the upstream ended is the handshake
+        raise
+    return connection
+
+
+def cause_of(error: OSError) -> Cause:
+    """Returns what a client is told of a failed connection."""
+    if isinstance(error, socket.gaierror):
+        return DNS_FAILED
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return CERTIFICATE_INVALID
+    if isinstance(error, ssl.SSLError):
+        return TLS_FAILED
+    if isinstance(error, ConnectionRefusedError):
+        return CONNECT_REFUSED
+    return CONNECT_FAILED

@@ -1,0 +1,151 @@
+"""One worker: its snapshot, its pools, the requests in flight, and a tick that looks after them.
+
+The tick is what makes the hot path cheap. A request that ends within a moment is never watched; one that lasts longer
+gets a task that waits for its client's leaving, since that costs two thread hops in Granian.
+"""
+
+import asyncio
+import itertools
+import logging
+import os
+import signal
+import time
+from collections.abc import Callable
+
+from proxy.access_log import AccessLog
+from proxy.client_sockets import ClientSockets
+from proxy.config import Config
+from proxy.errors import NOT_READY
+from proxy.exchange import Exchange
+from proxy.snapshot import Snapshot, compile_snapshot
+from proxy.upstream.pool import Pools
+
+log = logging.getLogger("relaygate")
+
+TICK_S = 0.1
+SWEEP_TICKS = 10
+
+
+class Worker:
+    """The state of one worker process. All of it belongs to one event loop, so nothing here is locked."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, config: Config, reload: Callable[[], Config]) -> None:
+        """Compiles the first configuration. Raises OSError for unusable TLS files."""
+        self.loop = loop
+        self.pools = Pools(loop)
+        self.snapshot: Snapshot
+        self.access_log: AccessLog | None = None
+        self.young: set[Exchange] = set()
+        """Requests that have begun since the last tick."""
+        self.watched: set[Exchange] = set()
+        """Requests that have lasted longer, each with a task that waits for its client's leaving."""
+        self.tunnels: set[Exchange] = set()
+        """WebSockets. They wait for their client's leaving themselves."""
+        self.client_sockets = ClientSockets(time.monotonic)
+        self.draining = False
+        """Whether it has been told to stop."""
+        self._reload = reload
+        self._ids = itertools.count()
+        self._id_prefix = os.urandom(8).hex().encode()
+        self._ticks = 0
+        self.use(config)
+        self._timer = loop.call_later(TICK_S, self._tick)
+
+    def use(self, config: Config) -> None:
+        """Compiles a configuration and swaps it in; requests in flight keep the one that they began with."""
+        self.snapshot = compile_snapshot(config, self.pools)
+        if config.server.access_log:
+            self.access_log = self.access_log or AccessLog()
+        elif self.access_log is not None:
+            self.access_log.flush()
+            self.access_log = None
+
+    def reload(self) -> None:
+        """Loads the configuration anew; one that cannot be used changes nothing and is told in one line."""
+        try:
+            self.use(self._reload())
+        except Exception as error:
+            log.error("configuration not reloaded: %s", error)  # noqa: TRY400 - a line, not a traceback
+        else:
+            log.info("configuration reloaded")
+
+    def new_request_id(self) -> bytes:
+        """Returns an id that no other request has, here or in another worker."""
+        return b"%b%08x" % (self._id_prefix, next(self._ids))
+
+    @property
+    def in_flight(self) -> int:
+        return len(self.young) + len(self.watched) + len(self.tunnels)
+
+    def finish(self, exchange: Exchange) -> None:
+        """Forgets a request that has ended."""
+        self.young.discard(exchange)
+        if exchange.watch is not None:
+            self.watched.discard(exchange)
+            exchange.watch.cancel()
+            exchange.watch = None
+
+    def begin_drain(self) -> None:
+        """Closes the tunnels as going away, then lets Granian stop, which would leave them no time for a close frame.
+
+        A tunnel has no end of its own that could be waited for; told to go, its client opens another one elsewhere.
+        """
+        self.draining = True
+        self._drain = self.loop.create_task(self._close_tunnels())
+
+    async def _close_tunnels(self) -> None:
+        tasks = [exchange.task for exchange in self.tunnels]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        signal.raise_signal(signal.SIGINT)
+
+    def end_drain(self) -> None:
+        """Breaks off what is still in flight at the drain deadline, and says how much that was."""
+        left = [*self.young, *self.watched, *self.tunnels]
+        log.warning("drain deadline: %d requests were left and are broken off", len(left))
+        for exchange in left:
+            exchange.cause = NOT_READY
+            exchange.task.cancel()
+
+    def close(self) -> None:
+        """Stops the tick and closes every pooled connection."""
+        self._timer.cancel()
+        self.pools.keep_only(set())
+        if self.access_log is not None:
+            self.access_log.flush()
+
+    def _tick(self) -> None:
+        self._timer = self.loop.call_later(TICK_S, self._tick)
+        # One that already has a task keeps it until that ends: a second in its place could not be taken back.
+        for exchange in [one for one in self.young if one.body_received and one.watch is None]:
+            self.young.discard(exchange)
+            self.watched.add(exchange)
+            exchange.watch = self.loop.create_task(watch(exchange))
+        if self.access_log is not None:
+            self.access_log.flush()
+        self._ticks += 1
+        if self._ticks % SWEEP_TICKS == 0:
+            self.pools.sweep()
+            for exchange in self.young:
+                if exchange.congested:
+                    exchange.watch = exchange.watch or self.loop.create_task(self._watch_congested(exchange))
+
+    async def _watch_congested(self, exchange: Exchange) -> None:
+        """Cancels an upload whose client has left while its upstream took nothing.
+
+        Granian reads no further then, so it cannot see the client leave; the kernel can.
+        """
+        if not await self.client_sockets.stands(exchange.scope["client"]) and exchange.congested:
+            exchange.task.cancel()
+        exchange.watch = None
+
+
+async def watch(exchange: Exchange) -> None:
+    """Waits until the client has left, then cancels its request.
+
+    The body has been received, so nothing else is to come.
+    """
+    while (await exchange.receive())["type"] == "http.request":
+        pass
+    exchange.task.cancel()

@@ -1,0 +1,85 @@
+"""Choosing cases and servers, and what the command does when it cannot run."""
+
+import pytest
+
+from loadtests.compare import (
+    TARGETS,
+    all_cases,
+    arguments,
+    chosen_cases,
+    follows,
+    main,
+    progress,
+)
+from loadtests.samples import Metric, Sample
+
+EVERY_CASE = [
+    "post-http-1",
+    "post-http-64",
+    "post-http-512",
+    "post-https-1",
+    "post-https-64",
+    "post-https-512",
+    "sse",
+    "download",
+    "upload",
+    "idle",
+    "slow",
+]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "names"),
+    [
+        ("*", EVERY_CASE),
+        ("post", EVERY_CASE[:6]),
+        ("post-https", EVERY_CASE[3:6]),
+        ("idle,sse", ["sse", "idle"]),
+        ("post-http-1", ["post-http-1"]),
+        ("*-64", ["post-http-64", "post-https-64"]),
+        ("nothing", []),
+    ],
+)
+def test_cases_are_chosen_by_name_prefix_or_pattern(wanted: str, names: list[str]) -> None:
+    assert [case.name for case in chosen_cases(all_cases(arguments([])), wanted)] == names
+
+
+def test_every_target_is_of_a_case_that_exists() -> None:
+    assert {target.case for target in TARGETS} <= set(EVERY_CASE)
+
+
+def test_titles_say_what_is_sent() -> None:
+    options = arguments(["--sse-streams", "1000", "--transfer-mib", "1024"])
+    titles = {case.name: case.title for case in all_cases(options)}
+    assert titles["post-http-1"] == "283-byte POST, 400-byte JSON answer, 1 connection, http upstream"
+    assert titles["sse"].startswith("1,000 event streams of 50 events/s")
+    assert titles["slow"] == "Download of 1,024 MiB to each of 8 clients at once that read 10 MB/s each"
+
+
+def test_another_checkout_is_one_more_server() -> None:
+    options = arguments(["--servers", "relaygate,nginx", "--checkout", "before=/nowhere"])
+    assert [server.name for server in (*options.servers, *options.checkout)] == ["relaygate", "nginx", "before"]
+
+
+def test_streams_that_come_several_events_at_once_are_too_many() -> None:
+    single = {Metric.EVENTS_PER_READ: 1.05, Metric.DELIVERED_PERCENT: 99.0}
+    assert follows(single)
+    assert not follows({**single, Metric.EVENTS_PER_READ: 1.5})
+    assert not follows({**single, Metric.DELIVERED_PERCENT: 80.0})
+
+
+def test_progress_shows_errors() -> None:
+    assert "ERROR 3 read errors" in progress(Sample("post", "nginx", 1, {}, ["3 read errors"]))
+
+
+def test_an_unknown_case_ends_with_2(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--cases", "nothing"]) == 2
+    assert "nothing" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("argv", [["--servers", "apache"], ["--checkout", "nameless"], ["--checkout", "nginx=."]])
+def test_an_unknown_server_ends_with_2(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as leaving:
+        main(argv)
+    assert leaving.value.code == 2
+    assert argv[1] in capsys.readouterr().err

@@ -1,0 +1,22 @@
+"""Idle clients notice both a wrong answer and a connection that was closed behind their back."""
+
+import pytest
+
+from loadtests.idle_clients import IdleError, idle_clients
+from loadtests.upstreams import Upstreams
+
+
+def test_connections_stay_open_until_the_end(origins: Upstreams) -> None:
+    with idle_clients(origins.http.port, 10) as clients:
+        assert clients.closed() == 0
+
+
+def test_a_closed_connection_is_counted(origins: Upstreams) -> None:
+    with idle_clients(origins.http.port, 3) as clients:
+        clients.connections[1].close()
+        assert clients.closed() == 1
+
+
+def test_a_wrong_status_is_an_error(origins: Upstreams) -> None:
+    with pytest.raises(IdleError, match="connection 1: status 400"), idle_clients(origins.streaming.port, 3):
+        pass

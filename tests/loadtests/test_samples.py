@@ -1,0 +1,69 @@
+"""Medians, ratios and verdicts, on plain numbers."""
+
+import pytest
+
+from loadtests.samples import Metric, Sample, Spread, Target, Verdict, judge, percentile, ratio_spread, value_spread
+
+CPU = Metric.CPU_US_PER_UNIT
+
+
+def sample(server: str, number: int, cpu_us: float | None, case: str = "post") -> Sample:
+    return Sample(case, server, number, {} if cpu_us is None else {CPU: cpu_us})
+
+
+SAMPLES = [
+    sample("relaygate", 1, 40),
+    sample("nginx", 1, 10),
+    sample("relaygate", 2, 90),
+    sample("nginx", 2, 30),
+    sample("relaygate", 3, 50),
+    sample("nginx", 3, 10),
+    sample("relaygate", 1, 1000, case="sse"),
+]
+
+
+def test_a_value_is_the_median_of_its_rounds_with_the_extremes() -> None:
+    assert value_spread(SAMPLES, "post", "relaygate", CPU) == Spread(50, 40, 90)
+
+
+def test_a_ratio_is_taken_within_rounds_and_not_of_medians() -> None:
+    assert ratio_spread(SAMPLES, "post", CPU, "relaygate", "nginx") == Spread(4, 3, 5)
+
+
+def test_rounds_that_failed_do_not_count() -> None:
+    samples = [*SAMPLES, sample("relaygate", 4, None), sample("nginx", 4, 1), sample("relaygate", 5, 1)]
+    assert ratio_spread(samples, "post", CPU, "relaygate", "nginx") == Spread(4, 3, 5)
+
+
+def test_nothing_is_divided_by_zero() -> None:
+    assert ratio_spread([sample("a", 1, 5), sample("b", 1, 0)], "post", CPU, "a", "b") is None
+
+
+def test_what_was_not_measured_is_none() -> None:
+    assert value_spread(SAMPLES, "post", "caddy", CPU) is None
+    assert value_spread(SAMPLES, "post", "nginx", Metric.P50_US) is None
+
+
+@pytest.mark.parametrize(
+    ("target", "word"),
+    [
+        (Target("post", CPU, "nginx", 4.0), "met"),
+        (Target("post", CPU, "nginx", 3.99), "**missed**"),
+        (Target("post", CPU, None, 50), "met"),
+        (Target("post", CPU, None, 49), "**missed**"),
+        (Target("post", CPU, "caddy", 1), "not measured"),
+    ],
+)
+def test_a_target_is_met_up_to_its_bound(target: Target, word: str) -> None:
+    verdicts = judge(SAMPLES, [target])
+    assert [verdict.word for verdict in verdicts] == [word]
+    assert isinstance(verdicts[0], Verdict)
+
+
+@pytest.mark.parametrize(("percent", "expected"), [(1, 1), (50, 50), (99, 99), (100, 100)])
+def test_percentiles_are_of_the_nearest_rank(percent: float, expected: float) -> None:
+    assert percentile([float(number) for number in range(100, 0, -1)], percent) == expected
+
+
+def test_one_value_is_every_percentile_of_itself() -> None:
+    assert percentile([7.0], 50) == percentile([7.0], 99) == 7.0

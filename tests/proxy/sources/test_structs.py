@@ -1,0 +1,164 @@
+"""Plain values become structs, or one line says where, which key, what was found and what was expected."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from proxy.config import ConfigError, Forwarded, HttpVersions, ListenerTls, Route, Server, UpstreamTls
+from proxy.sources import structs, yaml_document
+
+
+def read(text: str) -> dict[str, Any]:
+    return structs.Reader("f.yaml", yaml_document.parse(text, "f.yaml"), Path("/etc/relay")).config()
+
+
+def refusal(text: str) -> str:
+    with pytest.raises(ConfigError) as caught:
+        read(text)
+    return str(caught.value)
+
+
+def test_nothing_is_nothing() -> None:
+    assert read("") == read("# only this\n") == {}
+
+
+def test_the_short_form_of_a_route_is_its_target() -> None:
+    assert read("routes: {/a/: HTTPS://Example.com}") == {"routes": {"/a": Route(target="https://example.com")}}
+
+
+def test_the_long_form_of_a_route() -> None:
+    text = """
+    routes:
+      /local:
+        target: http://127.0.0.1:9001/base
+        connect_timeout_s: 5
+        idle_timeout_s: null
+        preserve_host: false
+        forwarded: off
+        tls: {server_name: Bücher.example, ca: ca.pem, verify: true}
+    """
+    route = read(text)["routes"]["/local"]
+    tls = UpstreamTls(server_name="xn--bcher-kva.example", ca="/etc/relay/ca.pem")
+    assert route == Route(target="http://127.0.0.1:9001/base", connect_timeout_s=5.0, forwarded=Forwarded.OFF, tls=tls)
+    assert type(route.connect_timeout_s) is float
+
+
+def test_server_fields_are_only_those_given() -> None:
+    fields = read("server: {host: localhost, http: 2, health_prefix: /x/}")["server"]
+    assert fields == {"host": "127.0.0.1", "http": HttpVersions.HTTP2, "health_prefix": "/x"}
+
+
+def test_files_are_relative_to_the_document() -> None:
+    tls = read("tls: {certificate: certs/a.crt, key: /keys/a.key}")["tls"]
+    assert tls == ListenerTls(certificate="/etc/relay/certs/a.crt", key="/keys/a.key")
+
+
+def test_an_anchor_serves_several_routes() -> None:
+    routes = read("routes: {/a: &slow {target: http://a, head_timeout_s: 5}, /b: {<<: *slow, target: http://b}}")[
+        "routes"
+    ]
+    assert routes["/b"] == Route(target="http://b", head_timeout_s=5.0)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("sever: {}", "f.yaml:1: sever: unknown key, the nearest known one is server"),
+        ("xyz: 1", "f.yaml:1: xyz: unknown key, expected one of server, tls, routes"),
+        ("[1]", "f.yaml: found a list, expected a mapping of keys to values"),
+        ("text", "f.yaml: found 'text', expected a mapping of keys to values"),
+        ("server:", "f.yaml:1: server: found null, expected a mapping of keys to values"),
+        ("server:\n  prot: 1", "f.yaml:2: server.prot: unknown key, the nearest known one is port"),
+        ("server: {port: 0}", "f.yaml:1: server.port: found 0, expected an integer from 1 to 65535"),
+        ("server: {port: '1'}", "f.yaml:1: server.port: found '1', expected an integer from 1 to 65535"),
+        ("server: {port: true}", "f.yaml:1: server.port: found true, expected an integer from 1 to 65535"),
+        ("server: {port: 1.5}", "f.yaml:1: server.port: found 1.5, expected an integer from 1 to 65535"),
+        ("server: {port: [1]}", "f.yaml:1: server.port: found a list, expected an integer from 1 to 65535"),
+        ("server: {http: 3}", "f.yaml:1: server.http: found 3, expected one of auto, both, 1, 2"),
+        ("server: {access_log: yes}", "f.yaml:1: server.access_log: found 'yes', expected true or false"),
+        ("server: {host: example.com}", "f.yaml:1: server.host: found 'example.com', expected an IP address"),
+        ("server: {health_prefix: x}", "f.yaml:1: server.health_prefix: found 'x', expected a path that starts with /"),
+        ("server: {log_level: loud}", "expected one of debug, info, warning, error"),
+        ("server: {drain_timeout_s: -1}", "found -1, expected a number from 0 to 31536000"),
+        ("server: {header_timeout_s: .nan}", "found nan, expected a number above 0 and up to 31536000"),
+        ("server: {body_timeout_s: .inf}", "found inf, expected a number above 0 and up to 31536000 or null"),
+        ("server: {body_bytes_max: x}", "expected an integer from 0 to 9007199254740992 or null"),
+        ("tls: {certificate: a}", "f.yaml:1: tls.key: missing"),
+        ("tls: {certificate: a, key: ''}", "f.yaml:1: tls.key: found '', expected the name of a file"),
+        ("tls: yes", "f.yaml:1: tls: found 'yes', expected a mapping of keys to values"),
+        ("routes: [/a]", "f.yaml:1: routes: found a list, expected a mapping of keys to values"),
+        ("routes:\n  /a:", "f.yaml:2: routes./a: found null, expected a URL or a mapping"),
+        ("routes:\n  /a: {}", "f.yaml:2: routes./a.target: missing"),
+        ("routes:\n  /a:\n    targt: x", "f.yaml:3: routes./a.targt: unknown key, the nearest known one is target"),
+        (
+            "routes:\n  /a: ftp://x",
+            "f.yaml:2: routes./a.target: found 'ftp://x', expected a URL that starts with http://",
+        ),
+        ("routes: {/a: {target: 1}}", "f.yaml:1: routes./a.target: found 1, expected text"),
+        ("routes: {/a: {target: http://a, via: a b}}", "routes./a.via: found 'a b', expected a name for this relay"),
+        ("routes: {/a: {target: http://a, tls: {verify: 1}}}", "routes./a.tls.verify: found 1, expected true or false"),
+        ("routes: {/a: {target: http://a, tls: {sni: b}}}", "routes./a.tls.sni: unknown key, expected one of ca,"),
+        (
+            "routes: {/a: {target: http://a, connect_timeout_s: 0}}",
+            "routes./a.connect_timeout_s: found 0, expected a number",
+        ),
+        ("routes: {a: http://a}", "f.yaml:1: routes.a: not a prefix, expected a path that starts with /"),
+        ("routes: {/a b: http://a}", "f.yaml:1: routes./a b: not a prefix, expected a path of plain segments"),
+        ("routes:\n  /a: http://a\n  /a/: http://b", "f.yaml:3: routes./a/: the same prefix as /a"),
+    ],
+)
+def test_refusals(text: str, message: str) -> None:
+    assert refusal(text).startswith(message) or (not message.startswith("f.yaml") and message in refusal(text))
+
+
+def test_a_password_in_a_target_is_not_printed() -> None:
+    message = refusal("routes: {/a: 'https://user:p@ss@host'}")
+    assert message.startswith(
+        "f.yaml:1: routes./a.target: found 'https://***@host', expected a URL without a user name"
+    )
+
+
+def test_a_long_value_is_cut() -> None:
+    assert len(refusal(f"routes: {{/a: '{'x' * 10_000}'}}")) < 200
+
+
+@pytest.mark.parametrize(
+    ("field", "text", "value"),
+    [
+        ("port", " 8080 ", 8080),
+        ("drain_timeout_s", "1.5", 1.5),
+        ("drain_timeout_s", "2", 2.0),
+        ("body_timeout_s", "null", None),
+        ("body_timeout_s", "3", 3.0),
+        ("body_bytes_max", "4", 4),
+        ("health_prefix", "null", None),
+        ("health_prefix", "/x/", "/x"),
+        ("access_log", "true", True),
+        ("access_log", "0", False),
+        ("log_level", "WARNING", "warning"),
+        ("http", "1", HttpVersions.HTTP1),
+        ("host", "::1", "::1"),
+    ],
+)
+def test_from_text(field: str, text: str, value: object) -> None:
+    assert structs.from_text(Server, field, structs.Given(text, "environment", "X")) == value
+
+
+@pytest.mark.parametrize(
+    ("field", "text", "expected"),
+    [
+        ("port", "http", "an integer from 1 to 65535"),
+        ("port", "null", "an integer from 1 to 65535"),
+        ("port", "8_000", "an integer from 1 to 65535"),
+        ("drain_timeout_s", "nan", "a number from 0 to 31536000"),
+        ("body_timeout_s", "0", "a number above 0 and up to 31536000 or null"),
+        ("access_log", "on", "true or false"),
+        ("log_level", "loud", "one of debug, info, warning, error"),
+        ("host", "example.com", "an IP address such as 127.0.0.1, 0.0.0.0 or ::1, or localhost"),
+    ],
+)
+def test_from_text_refused(field: str, text: str, expected: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        structs.from_text(Server, field, structs.Given(text, ".env:3", "PORT"))
+    assert str(caught.value) == f".env:3: PORT: found '{text}', expected {expected}"

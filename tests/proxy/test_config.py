@@ -1,0 +1,51 @@
+"""The contract itself: its defaults obey its own bounds, its structs are closed, its errors are one line."""
+
+import msgspec
+import pytest
+
+from proxy.config import Config, ConfigError, Forwarded, ListenerTls, Route, Server, UpstreamTls
+
+
+def test_the_defaults_obey_their_own_bounds() -> None:
+    config = Config(routes={"/a": Route(target="http://a")}, tls=ListenerTls(certificate="c", key="k"))
+    assert msgspec.convert(msgspec.to_builtins(config), Config) == config
+
+
+def test_the_promised_defaults() -> None:
+    assert (Server().host, Server().port, Server().workers) == ("127.0.0.1", 8000, 1)
+    route = Route(target="http://a")
+    assert route.head_timeout_s is None
+    assert route.idle_timeout_s is None
+    assert route.forwarded is Forwarded.OFF
+    assert route.tls == UpstreamTls(verify=True)
+
+
+@pytest.mark.parametrize("struct", [Config, Server, Route, ListenerTls, UpstreamTls])
+def test_structs_are_frozen_and_refuse_unknown_keys(struct: type[msgspec.Struct]) -> None:
+    assert struct.__struct_config__.frozen
+    assert struct.__struct_config__.forbid_unknown_fields
+
+
+@pytest.mark.parametrize(
+    ("struct", "values"),
+    [
+        (Server, {"port": 0}),
+        (Server, {"port": 65536}),
+        (Server, {"workers": 0}),
+        (Server, {"drain_timeout_s": -1}),
+        (Server, {"drain_timeout_s": float("nan")}),
+        (Server, {"body_timeout_s": float("inf")}),
+        (Server, {"surprise": 1}),
+        (Route, {"target": "http://a", "connect_timeout_s": 0}),
+        (Route, {"target": "http://a", "max_connections": 0}),
+        (Route, {"target": "http://a", "body_bytes_max": -1}),
+    ],
+)
+def test_bounds(struct: type[msgspec.Struct], values: dict[str, object]) -> None:
+    with pytest.raises(msgspec.ValidationError):
+        msgspec.convert(values, struct)
+
+
+def test_an_error_is_one_printable_line() -> None:
+    error = ConfigError("f\n.yaml", "", "a\x1b[31m\tb\u2028ü")
+    assert str(error) == r"f\n.yaml: a\x1b[31m\tb\u2028ü"

@@ -1,0 +1,216 @@
+"""Five layers, laid over each other: command line, environment, `.env`, YAML, defaults."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+import trustme
+from hypothesis import given
+from hypothesis import strategies as st
+
+from proxy import settings
+from proxy.config import Config, ConfigError, LogLevel, Route, Server
+from proxy.sources import structs, yaml_document
+from proxy.sources.default_routes import DEFAULT_ROUTES
+from proxy.sources.structs import Given
+
+NOTHING: Mapping[str, str] = {}
+
+
+def refusal(folder: Path, arguments: Mapping[str, str] = NOTHING, environment: Mapping[str, str] = NOTHING) -> str:
+    with pytest.raises(ConfigError) as caught:
+        settings.load(arguments, environment, folder)
+    return str(caught.value)
+
+
+def read_server(
+    folder: Path, arguments: Mapping[str, str] = NOTHING, environment: Mapping[str, str] = NOTHING
+) -> Server:
+    return settings.load(arguments, environment, folder).server
+
+
+def test_nothing_at_all_gives_the_defaults_and_the_default_prefixes(tmp_path: Path) -> None:
+    config = settings.load({}, {}, tmp_path)
+    assert config == Config(routes={prefix: Route(target=target) for prefix, target in DEFAULT_ROUTES.items()})
+
+
+def test_each_layer_hides_the_ones_below(tmp_path: Path) -> None:
+    (tmp_path / "relaygate.yaml").write_text("server: {port: 1001, workers: 2, log_level: debug, drain_timeout_s: 5}")
+    assert read_server(tmp_path) == Server(port=1001, workers=2, log_level=LogLevel.DEBUG, drain_timeout_s=5)
+    (tmp_path / ".env").write_text("PORT=1002\nWORKERS=3\nLOG_LEVEL=error\n")
+    assert read_server(tmp_path) == Server(port=1002, workers=3, log_level=LogLevel.ERROR, drain_timeout_s=5)
+    environment = {"PORT": "1003", "WORKERS": "4"}
+    assert read_server(tmp_path, {}, environment).port == 1003
+    arguments = {"port": "1004"}
+    assert read_server(tmp_path, arguments, environment) == Server(
+        port=1004, workers=4, log_level=LogLevel.ERROR, drain_timeout_s=5
+    )
+
+
+def test_a_file_without_routes_keeps_the_default_prefixes_and_one_with_none_has_none(tmp_path: Path) -> None:
+    (tmp_path / "relaygate.yaml").write_text("server: {port: 1001}")
+    assert len(settings.load({}, {}, tmp_path).routes) == len(DEFAULT_ROUTES)
+    (tmp_path / "relaygate.yaml").write_text("routes: {}")
+    assert settings.load({}, {}, tmp_path).routes == {}
+
+
+@pytest.mark.parametrize("field", Server.__struct_fields__)
+def test_every_field_of_server_has_a_variable(field: str) -> None:
+    assert settings.VARIABLES[f"RELAYGATE_{field.upper()}"] == field
+
+
+def test_our_own_name_is_stronger_than_the_common_ones(tmp_path: Path) -> None:
+    environment = {
+        "RELAYGATE_WORKERS": "4",
+        "WORKERS": "3",
+        "MAX_WORKERS": "2",
+        "RELAYGATE_PORT": "1001",
+        "PORT": "1002",
+    }
+    assert read_server(tmp_path, {}, environment) == Server(workers=4, port=1001)
+    assert read_server(tmp_path, {}, {"WORKERS": "3", "MAX_WORKERS": "2"}).workers == 3
+    assert read_server(tmp_path, {}, {"MAX_WORKERS": "2"}).workers == 2
+
+
+def test_a_common_name_in_the_environment_is_stronger_than_ours_in_dotenv(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("RELAYGATE_PORT=1001")
+    assert read_server(tmp_path, {}, {"PORT": "1002"}).port == 1002
+
+
+def test_an_empty_variable_counts_as_not_set(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("PORT=1001")
+    assert read_server(tmp_path, {}, {"PORT": " ", "RELAYGATE_WORKERS": ""}) == Server(port=1001)
+
+
+def test_what_kubernetes_sets_beside_a_service_called_relaygate_is_passed_over(tmp_path: Path) -> None:
+    environment = {
+        "RELAYGATE_PORT": "tcp://10.0.0.1:8000",
+        "RELAYGATE_PORT_8000_TCP": "tcp://10.0.0.1:8000",
+        "RELAYGATE_PORT_8000_TCP_ADDR": "10.0.0.1",
+        "RELAYGATE_PORT_8000_TCP_PORT": "8000",
+        "RELAYGATE_PORT_8000_TCP_PROTO": "tcp",
+        "RELAYGATE_SERVICE_HOST": "10.0.0.1",
+        "RELAYGATE_SERVICE_PORT": "8000",
+        "RELAYGATE_SERVICE_PORT_HTTP": "8000",
+    }
+    assert read_server(tmp_path, {}, environment) == Server()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment", "message"),
+    [
+        ({"port": "x"}, {}, "command line: --port: found 'x', expected an integer from 1 to 65535"),
+        ({"port": ""}, {}, "command line: --port: found '', expected an integer from 1 to 65535"),
+        ({"log_level": "x"}, {}, "command line: --log-level: found 'x', expected one of debug, info, warning, error"),
+        ({"port": "1"}, {"PORT": "x"}, "environment: PORT: found 'x', expected an integer from 1 to 65535"),
+        ({}, {"MAX_WORKERS": "many"}, "environment: MAX_WORKERS: found 'many', expected an integer from 1 to 1024"),
+        ({}, {"RELAYGATE_ACCESS_LOG": "on"}, "environment: RELAYGATE_ACCESS_LOG: found 'on', expected true or false"),
+        (
+            {},
+            {"RELAYGATE_PROT": "1"},
+            "environment: RELAYGATE_PROT: unknown variable, the nearest known one is RELAYGATE_PORT",
+        ),
+    ],
+)
+def test_a_bad_value_is_refused_with_its_place_also_where_it_is_hidden(
+    tmp_path: Path, arguments: dict[str, str], environment: dict[str, str], message: str
+) -> None:
+    assert refusal(tmp_path, arguments, environment) == message
+
+
+def test_a_bad_value_in_dotenv_has_its_line(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("# the port\nPORT=eighty\n")
+    assert refusal(tmp_path) == ".env:2: PORT: found 'eighty', expected an integer from 1 to 65535"
+    (tmp_path / ".env").write_text("PORT=80\nthe host\n")
+    assert refusal(tmp_path) == ".env:2: not a variable, expected NAME=value"
+    (tmp_path / ".env").write_bytes(b"A=\xff")
+    assert refusal(tmp_path) == ".env: not UTF-8 text"
+
+
+def test_dotenv_may_be_a_folder_of_somebody_else(tmp_path: Path) -> None:
+    (tmp_path / ".env").mkdir()
+    assert refusal(tmp_path) == ".env: Is a directory"
+
+
+def test_the_file_is_named_by_option_or_environment_or_dotenv(tmp_path: Path) -> None:
+    for number, name in enumerate(("relaygate.yaml", "d.yaml", "e.yaml", "a.yaml"), 1001):
+        (tmp_path / name).write_text(f"server: {{port: {number}}}")
+    assert read_server(tmp_path).port == 1001
+    (tmp_path / ".env").write_text("RELAYGATE_CONFIG=d.yaml")
+    assert read_server(tmp_path).port == 1002
+    assert read_server(tmp_path, {}, {"RELAYGATE_CONFIG": "e.yaml"}).port == 1003
+    assert read_server(tmp_path, {"config": str(tmp_path / "a.yaml")}, {"RELAYGATE_CONFIG": "e.yaml"}).port == 1004
+
+
+def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
+    assert refusal(tmp_path, {"config": "x.yaml"}) == "x.yaml: No such file or directory (named by --config)"
+    message = "x.yaml: No such file or directory (named by RELAYGATE_CONFIG)"
+    assert refusal(tmp_path, {}, {"RELAYGATE_CONFIG": "x.yaml"}) == message
+    (tmp_path / "relaygate.yaml").mkdir()
+    assert refusal(tmp_path) == "relaygate.yaml: Is a directory (named by the working directory)"
+    (tmp_path / "latin1.yaml").write_bytes(b"# \xfc\n")
+    assert refusal(tmp_path, {"config": "latin1.yaml"}) == "latin1.yaml: not UTF-8 text (named by --config)"
+    assert "embedded null byte" not in refusal(tmp_path, {"config": "a\0b"})
+
+
+def test_a_route_that_the_health_check_would_hide(tmp_path: Path) -> None:
+    (tmp_path / "relaygate.yaml").write_text("routes:\n  /readyz: http://a\n")
+    assert refusal(tmp_path) == (
+        "relaygate.yaml:2: routes./readyz: the relay answers this path itself, expected another prefix or another "
+        "server.health_prefix"
+    )
+    assert list(settings.load({}, {"RELAYGATE_HEALTH_PREFIX": "/_relay"}, tmp_path).routes) == ["/readyz"]
+    assert list(settings.load({}, {"RELAYGATE_HEALTH_PREFIX": "null"}, tmp_path).routes) == ["/readyz"]
+    (tmp_path / "relaygate.yaml").write_text(
+        "server: {health_prefix: /a/}\nroutes: {/a: http://a, /a/healthz/: http://a}"
+    )
+    assert refusal(tmp_path).startswith("relaygate.yaml:2: routes./a/healthz: the relay answers this path itself")
+
+
+@pytest.mark.parametrize(
+    ("route", "message"),
+    [
+        ("{target: http://a, tls: {verify: false}}", "the target is not an https URL, expected no tls"),
+        ("{target: https://a, tls: {key: k}}", "a key without its certificate"),
+    ],
+)
+def test_tls_of_a_route_that_makes_no_sense(tmp_path: Path, route: str, message: str) -> None:
+    (tmp_path / "relaygate.yaml").write_text(f"routes: {{/a: {route}}}")
+    assert refusal(tmp_path) == f"relaygate.yaml:1: routes./a.tls: {message}"
+
+
+def test_tls_files_are_looked_for_beside_the_file(tmp_path: Path) -> None:
+    folder = tmp_path / "conf"
+    (folder / "certs").mkdir(parents=True)
+    (folder / "r.yaml").write_text(
+        "tls: {certificate: certs/a.crt, key: certs/a.key, client_ca: certs/ca.pem}\n"
+        "routes: {/a: {target: https://a, tls: {ca: certs/ca.pem, certificate: certs/a.crt, key: certs/a.key}}}\n"
+    )
+    certs = folder / "certs"
+    arguments = {"config": "conf/r.yaml"}
+    assert refusal(tmp_path, arguments) == f"conf/r.yaml:1: tls.certificate: {certs}/a.crt: No such file or directory"
+    authority = trustme.CA()
+    pair = authority.issue_cert("localhost")
+    pair.cert_chain_pems[0].write_to_path(str(certs / "a.crt"))
+    pair.private_key_pem.write_to_path(str(certs / "a.key"))
+    assert refusal(tmp_path, arguments) == f"conf/r.yaml:1: tls.client_ca: {certs}/ca.pem: No such file or directory"
+    authority.cert_pem.write_to_path(str(certs / "ca.pem"))
+    config = settings.load(arguments, {}, tmp_path)
+    assert config.tls is not None
+    assert config.tls.key == str(certs / "a.key")
+    authority.issue_cert("localhost").private_key_pem.write_to_path(str(certs / "a.key"))
+    assert refusal(tmp_path, arguments) == f"conf/r.yaml:1: tls.key: {certs}/a.key: the key of another certificate"
+
+
+PORTS = st.none() | st.integers(1, 65535)
+
+
+@given(yaml=PORTS, dotenv=PORTS, environment=PORTS, option=PORTS)
+def test_the_strongest_layer_that_says_something_wins(
+    yaml: int | None, dotenv: int | None, environment: int | None, option: int | None
+) -> None:
+    document = yaml_document.parse("" if yaml is None else f"server: {{port: {yaml}}}", "f.yaml")
+    places = ((dotenv, ".env:1"), (environment, "environment"), (option, "command line"))
+    layers = [("port", Given(str(port), where, "port")) for port, where in places if port is not None]
+    config = settings.combine(structs.Reader("f.yaml", document, Path("/")), layers)
+    assert config.server.port == next((port for port in (option, environment, dotenv, yaml) if port is not None), 8000)

@@ -1,0 +1,124 @@
+"""Configurations in the form that requests read."""
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from proxy.config import Config, Forwarded, Route, Server, UpstreamTls
+from proxy.snapshot import CompiledRoute, Snapshot, ascii_host, authority_of, compile_snapshot, origin_of
+from proxy.upstream.pool import Pools
+
+
+def compiled(config: Config) -> Snapshot:
+    async def main() -> Snapshot:
+        return compile_snapshot(config, Pools(asyncio.get_running_loop()))
+
+    return asyncio.run(main())
+
+
+def route_of(target: str, server: Server | None = None, /, **settings: Any) -> CompiledRoute:
+    config = Config(server=server or Server(), routes={"/up": Route(target=target, **settings)})
+    found = compiled(config).routes.match(b"/up")
+    assert found is not None
+    return found[0]
+
+
+@pytest.mark.parametrize(
+    ("target", "base", "whole"),
+    [
+        ("http://u", b"", b"/"),
+        ("http://u/", b"", b"/"),
+        ("http://u/v1", b"/v1", b"/v1"),
+        ("http://u/v1/", b"/v1", b"/v1/"),
+        ("http://u/a%2Fb", b"/a%2Fb", b"/a%2Fb"),
+    ],
+)
+def test_a_target_is_a_beginning_of_paths(target: str, base: bytes, whole: bytes) -> None:
+    route = route_of(target)
+    assert (route.base, route.whole) == (base, whole)
+
+
+@pytest.mark.parametrize(
+    ("scheme", "host", "port", "authority"),
+    [
+        ("http", "up.example", None, b"up.example"),
+        ("http", "up.example", 80, b"up.example"),
+        ("http", "up.example", 443, b"up.example:443"),
+        ("https", "up.example", 443, b"up.example"),
+        ("https", "up.example", 80, b"up.example:80"),
+        ("http", "::1", None, b"[::1]"),
+        ("http", "::1", 8000, b"[::1]:8000"),
+        ("http", "bücher.example", None, b"xn--bcher-kva.example"),
+    ],
+)
+def test_the_authority_is_what_a_host_field_says(scheme: str, host: str, port: int | None, authority: bytes) -> None:
+    """C14."""
+    assert authority_of(scheme, host, port) == authority
+
+
+def test_names_are_spelled_as_dns_spells_them() -> None:
+    assert ascii_host("up.example") == "up.example"
+    assert ascii_host("bücher.example") == "xn--bcher-kva.example"
+
+
+def test_the_end_of_the_request_line_has_the_host_unless_the_clients_is_kept() -> None:
+    assert route_of("https://u:444/x").request_end == b" HTTP/1.1\r\nhost: u:444\r\n"
+    assert route_of("https://u/x", preserve_host=True).request_end == b" HTTP/1.1\r\n"
+
+
+def test_headers_change_only_where_the_route_says_so() -> None:
+    assert not route_of("http://u").changes_headers
+    for settings in ({"preserve_host": True}, {"forwarded": Forwarded.APPEND}, {"via": "gw"}):
+        assert route_of("http://u", **settings).changes_headers
+
+
+def test_a_routes_own_limit_of_bodies_goes_before_the_servers() -> None:
+    server = Server(body_bytes_max=9, body_timeout_s=3)
+    assert route_of("http://u", server).body_bytes_max == 9
+    assert route_of("http://u", server, body_bytes_max=0).body_bytes_max == 0
+    assert route_of("http://u", server).body_timeout_s == 3
+    assert route_of("http://u").body_bytes_max is None
+
+
+def test_an_origin_is_where_and_on_which_terms() -> None:
+    tls = UpstreamTls(verify=False)
+    origin = origin_of(Route(target="https://[::1]/x", tls=tls, max_connections=3))
+    assert (origin.host, origin.port, origin.tls, origin.max_connections) == ("::1", 443, tls, 3)
+    origin = origin_of(Route(target="http://u:8000", tls=tls))
+    assert (origin.host, origin.port, origin.tls) == ("u", 8000, None)
+    assert origin_of(Route(target="http://u")).port == 80
+
+
+def test_routes_with_equal_origins_share_a_pool() -> None:
+    routes = {
+        "/a": Route(target="http://u/a"),
+        "/b": Route(target="http://u:80/b", preserve_host=True),
+        "/c": Route(target="http://u/c", max_connections=1),
+    }
+    snapshot = compiled(Config(routes=routes))
+    a, b, c = (snapshot.routes.match(path) for path in (b"/a", b"/b", b"/c"))
+    assert a is not None
+    assert b is not None
+    assert c is not None
+    assert a[0].pool is b[0].pool
+    assert a[0].pool is not c[0].pool
+    assert (a[0].prefix, b[0].prefix) == ("/a", "/b")
+
+
+@pytest.mark.parametrize(
+    ("prefix", "paths"),
+    [
+        ("", {b"/healthz", b"/readyz"}),
+        ("/", {b"/healthz", b"/readyz"}),
+        ("/-/relay", {b"/-/relay/healthz", b"/-/relay/readyz"}),
+        (None, set()),
+    ],
+)
+def test_health_is_where_it_hides_no_route(prefix: str | None, paths: set[bytes]) -> None:
+    assert set(compiled(Config(server=Server(health_prefix=prefix))).health_paths) == paths
+
+
+def test_unusable_tls_files_are_told() -> None:
+    with pytest.raises(OSError, match="No such file"):
+        route_of("https://u", tls=UpstreamTls(ca="/nowhere/ca.pem"))

@@ -1,0 +1,334 @@
+"""A worker: reloads that keep what stays, ids that are its own, and a tick that looks after what lasts (C63, C68)."""
+
+import asyncio
+import signal
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from proxy.client_sockets import Client as Address
+from proxy.client_sockets import ClientSockets
+from proxy.config import Config, ConfigError, Route, Server, UpstreamTls
+from proxy.errors import NOT_READY
+from proxy.exchange import Exchange
+from proxy.worker import SWEEP_TICKS, Worker, watch
+from tests.proxy.asgi import Client, play, turns
+
+
+def config_with(*, access_log: bool = False, **targets: str) -> Config:
+    routes = {f"/{name}": Route(target=target) for name, target in targets.items()}
+    return Config(server=Server(access_log=access_log), routes=routes)
+
+
+class Files:
+    """Where a worker finds its configuration when it is told to look again."""
+
+    def __init__(self, config: Config) -> None:
+        self.config: Config | Exception = config
+
+    def load(self) -> Config:
+        if isinstance(self.config, Exception):
+            raise self.config
+        return self.config
+
+
+def worker_of(config: Config, files: Files | None = None) -> Worker:
+    return Worker(asyncio.get_running_loop(), config, (files or Files(config)).load)
+
+
+class Sockets(ClientSockets):
+    """Answers whether a client stands when a test says so."""
+
+    def __init__(self) -> None:
+        super().__init__(lambda: 0.0)
+        self.answer: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+
+    async def stands(self, _client: Address) -> bool:
+        return await self.answer
+
+
+def request(worker: Worker, client: Client, *, body_received: bool = True) -> Exchange:
+    """A request that lasts until it is cancelled."""
+    exchange = client.exchange()
+    exchange.body_received = body_received
+    exchange.task = asyncio.create_task(asyncio.sleep(9))  # type: ignore[arg-type,unused-ignore]
+    worker.young.add(exchange)
+    return exchange
+
+
+async def end(worker: Worker, *exchanges: Exchange) -> None:
+    for exchange in exchanges:
+        worker.finish(exchange)
+        exchange.task.cancel()
+        await asyncio.wait([exchange.task])
+    worker.close()
+
+
+# ---- configurations -------------------------------------------------------------------------------------------------
+
+
+def test_a_reload_keeps_the_pools_of_origins_that_stay_and_retires_the_others() -> None:
+    async def dialogue() -> None:
+        files = Files(config_with(a="http://a.example/v2", c="http://c.example"))
+        worker = worker_of(config_with(a="http://a.example/v1", b="http://b.example"), files)
+        before = worker.snapshot
+        worker.reload()
+        a, b = before.routes.match(b"/a"), before.routes.match(b"/b")
+        kept = worker.snapshot.routes.match(b"/a")
+        assert a is not None
+        assert b is not None
+        assert kept is not None
+        assert kept[0].pool is a[0].pool
+        assert kept[0].base == b"/v2"
+        assert not a[0].pool._retired
+        assert b[0].pool._retired
+        assert worker.snapshot.routes.match(b"/b") is None
+        assert before.routes.match(b"/b") is not None, "requests in flight keep the snapshot that they began with"
+        worker.close()
+
+    play(dialogue)
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        ConfigError("relaygate.yaml:3", "server.port", "expected a number"),
+        OSError("gone"),
+        Config(routes={"/a": Route(target="https://a.example", tls=UpstreamTls(ca="/nowhere/ca.pem"))}),
+    ],
+    ids=["refused", "unreadable", "unusable"],
+)
+def test_a_configuration_that_cannot_be_used_changes_nothing_and_is_one_line(
+    bad: Config | Exception, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def dialogue() -> None:
+        files = Files(config_with(a="http://a.example"))
+        worker = worker_of(config_with(a="http://a.example", b="http://b.example"), files)
+        before = worker.snapshot
+        files.config = bad
+        worker.reload()
+        assert worker.snapshot is before
+        found = before.routes.match(b"/b")
+        assert found is not None
+        assert not found[0].pool._retired
+        (record,) = caplog.records
+        assert record.levelname == "ERROR"
+        assert "\n" not in record.getMessage()
+        assert record.exc_info is None
+        worker.close()
+
+    play(dialogue)
+
+
+def test_an_access_log_that_is_turned_off_loses_no_line(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+    async def dialogue() -> None:
+        files = Files(config_with(access_log=True))
+        worker = worker_of(config_with(access_log=True), files)
+        log = worker.access_log
+        worker.reload()
+        assert log is not None
+        assert [worker.access_log] == [log]
+        log.write({"request_id": "last"})
+        files.config = config_with()
+        worker.reload()
+        assert [worker.access_log] == [None]
+        worker.close()
+
+    play(dialogue)
+    assert b'"request_id":"last"' in capfdbinary.readouterr().out
+
+
+def test_request_ids_are_sane_and_no_two_are_equal() -> None:
+    async def dialogue() -> None:
+        workers = worker_of(config_with()), worker_of(config_with())
+        ids = [worker.new_request_id() for worker in workers for _ in range(100)]
+        assert len(set(ids)) == 200
+        assert all(value.isalnum() and len(value) == 24 for value in ids)
+        for worker in workers:
+            worker.close()
+
+    play(dialogue)
+
+
+# ---- looking after requests -----------------------------------------------------------------------------------------
+
+
+def test_a_request_that_lasts_is_watched_and_cancelled_when_its_client_leaves() -> None:
+    """C63."""
+
+    async def dialogue() -> None:
+        worker = worker_of(config_with())
+        client = Client()
+        exchange = request(worker, client)
+        worker._tick()
+        assert (worker.young, worker.watched, worker.in_flight) == (set(), {exchange}, 1)
+        await turns()
+        assert not exchange.task.cancelling()
+        client.leave()
+        await asyncio.wait([exchange.task])
+        assert exchange.task.cancelled()
+        await end(worker, exchange)
+        assert worker.in_flight == 0
+
+    play(dialogue)
+
+
+def test_a_request_whose_body_still_comes_reads_for_itself_and_is_not_watched() -> None:
+    async def dialogue() -> None:
+        worker = worker_of(config_with())
+        exchange = request(worker, Client(), body_received=False)
+        worker._tick()
+        assert (worker.young, worker.watched, exchange.watch) == ({exchange}, set(), None)
+        await end(worker, exchange)
+
+    play(dialogue)
+
+
+def test_what_a_client_sends_too_much_is_no_leaving() -> None:
+    async def dialogue() -> None:
+        client = Client()
+        exchange = client.exchange()
+        exchange.task = asyncio.create_task(asyncio.sleep(9))  # type: ignore[arg-type,unused-ignore]
+        client.put(b"", more=False)
+        watching = asyncio.create_task(watch(exchange))
+        await turns()
+        assert not watching.done()
+        client.leave()
+        await watching
+        await asyncio.wait([exchange.task])
+        assert exchange.task.cancelled()
+
+    play(dialogue)
+
+
+def congest(worker: Worker, exchange: Exchange) -> None:
+    """The upload waits for its upstream, and a second has passed."""
+    exchange.congested = True
+    for _ in range(SWEEP_TICKS):
+        worker._tick()
+
+
+@pytest.mark.parametrize("stands", [True, False])
+def test_an_upload_that_nobody_takes_is_cancelled_only_if_its_client_has_left(*, stands: bool) -> None:
+    """C63."""
+
+    async def dialogue() -> None:
+        worker = worker_of(config_with())
+        worker.client_sockets = sockets = Sockets()
+        exchange = request(worker, Client(), body_received=False)
+        congest(worker, exchange)
+        await turns()
+        sockets.answer.set_result(stands)
+        await turns()
+        assert exchange.task.cancelled() is not stands
+        assert exchange.watch is None
+        await end(worker, exchange)
+        assert worker.in_flight == 0
+
+    play(dialogue)
+
+
+def test_an_upload_that_ends_while_its_client_is_looked_for_is_forgotten_when_it_has_ended() -> None:
+    async def dialogue() -> None:
+        worker = worker_of(config_with())
+        worker.client_sockets = sockets = Sockets()
+        exchange = request(worker, Client(), body_received=False)
+        congest(worker, exchange)
+        await turns()
+        exchange.congested, exchange.body_received = False, True
+        worker._tick()
+        await turns()
+        sockets.answer.set_result(True)
+        await turns()
+        worker._tick()
+        await turns()
+        assert worker.watched == {exchange}
+        await end(worker, exchange)
+        assert worker.in_flight == 0
+
+    play(dialogue)
+
+
+def test_idle_connections_are_swept_and_the_log_is_written_on_ticks(
+    monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    async def dialogue() -> None:
+        worker = worker_of(config_with(access_log=True))
+        sweeps: list[int] = []
+        monkeypatch.setattr(worker.pools, "sweep", lambda: sweeps.append(1))
+        assert worker.access_log is not None
+        worker.access_log.write({"request_id": "one"})
+        for _ in range(2 * SWEEP_TICKS):
+            worker._timer.cancel()
+            worker._tick()
+        assert len(sweeps) == 2
+        worker.close()
+
+    play(dialogue)
+    assert b'"request_id":"one"' in capfdbinary.readouterr().out
+
+
+# ---- the end --------------------------------------------------------------------------------------------------------
+
+
+def test_what_is_left_at_the_deadline_is_counted_and_broken_off(caplog: pytest.LogCaptureFixture) -> None:
+    """C68."""
+
+    async def dialogue() -> None:
+        worker = worker_of(config_with())
+        exchanges = [request(worker, Client()) for _ in range(3)]
+        worker._tick()
+        exchanges.append(request(worker, Client(), body_received=False))
+        worker.end_drain()
+        await asyncio.wait([exchange.task for exchange in exchanges])
+        assert all(exchange.task.cancelled() and exchange.cause is NOT_READY for exchange in exchanges)
+        assert "4 requests were left" in caplog.text
+        await end(worker, *exchanges)
+
+    play(dialogue)
+
+
+@pytest.fixture
+def interrupts() -> Iterator[list[int]]:
+    """The interrupts that come, which would otherwise end the tests."""
+    came: list[int] = []
+
+    def note(number: int, _frame: Any) -> None:
+        came.append(number)
+
+    before: Callable[..., Any] | int | None = signal.signal(signal.SIGINT, note)
+    yield came
+    signal.signal(signal.SIGINT, before)
+
+
+def test_a_drain_closes_the_tunnels_and_leaves_requests_to_granian(interrupts: list[int]) -> None:
+    """C68."""
+
+    async def dialogue() -> None:
+        worker = worker_of(config_with())
+        tunnel, ordinary = request(worker, Client()), request(worker, Client())
+        worker.young.discard(tunnel)
+        worker.tunnels.add(tunnel)
+        worker.begin_drain()
+        assert worker.draining
+        await worker._drain
+        assert tunnel.task.cancelled()
+        assert not ordinary.task.cancelling()
+        assert interrupts == [signal.SIGINT]
+        worker.tunnels.discard(tunnel)
+        await end(worker, ordinary)
+
+    play(dialogue)
+
+
+def test_a_worker_that_closes_stops_its_tick_and_its_pools() -> None:
+    async def dialogue() -> None:
+        worker = worker_of(config_with(a="http://a.example"))
+        found = worker.snapshot.routes.match(b"/a")
+        worker.close()
+        assert worker._timer.cancelled()
+        assert found is not None
+        assert found[0].pool._retired
+
+    play(dialogue)

@@ -1,0 +1,150 @@
+"""deploy.sh, with a stand-in for Python that notes what it is asked: no network, no second installation."""
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+# What `python -m venv` makes here is this script again, and a relaygate that answers `check` as the real one does.
+PYTHON = """#!/bin/bash
+echo "$(basename "$0") $*" >>"$LOG"
+case "$*" in
+  *sys.version_info*) exit "${OLD:-0}" ;;
+  *ensurepip*) exit "${NO_VENV:-0}" ;;
+  --version) echo "Python 3.0" ;;
+  "-m venv"*)
+    for folder; do :; done
+    mkdir -p "$folder/bin"
+    cp "$0" "$folder/bin/python"
+    cp "$(dirname "$0")/relaygate" "$folder/bin/" ;;
+  *"pip"*) exit "${NO_PIP:-0}" ;;
+esac
+"""
+RELAYGATE = """#!/bin/bash
+echo "relaygate $*" >>"$LOG"
+[[ "$*" != *--bad* ]] || { echo "relaygate: bad" >&2; exit 2; }
+[[ $1 != check ]] || printf '%s\\n' "listen: http://127.0.0.1:8000" "/openai https://api.openai.com" "1 route ok"
+"""
+
+
+class Deployment:
+    """A copy of the repository's deploy.sh beside stand-ins."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder / "relay gate"
+        self.log = folder / "log"
+        (self.folder / "scripts").mkdir(parents=True)
+        (folder / "bin").mkdir()
+        for name in ("deploy.sh", "sysctl", "requirements.lock", "requirements-dev.lock", "pyproject.toml"):
+            copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
+            copy(ROOT / name, self.folder / name)
+        self.python = self._script(folder / "bin" / "python3", PYTHON)
+        self._script(folder / "bin" / "relaygate", RELAYGATE)
+        self._script(self.folder / "scripts" / "test", '#!/bin/bash\necho "tests $*" >>"$LOG"\nexit 5\n')
+
+    def run(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        self.log.write_text("")
+        fixed = {"PATH": os.environ["PATH"], "LOG": str(self.log), "PYTHON": str(self.python)}
+        command = [str(self.folder / "deploy.sh"), *arguments]
+        return subprocess.run(
+            command, cwd="/", env=fixed | environment, capture_output=True, text=True, timeout=30, check=False
+        )
+
+    def asked(self) -> str:
+        """Everything that the stand-ins were asked in the last run."""
+        return self.log.read_text()
+
+    def _script(self, path: Path, text: str) -> Path:
+        path.write_text(text)
+        path.chmod(0o755)
+        return path
+
+
+@pytest.fixture
+def deployment(tmp_path: Path) -> Deployment:
+    return Deployment(tmp_path)
+
+
+def test_the_first_run_installs_from_the_lock_and_starts(deployment: Deployment) -> None:
+    done = deployment.run("--", "--port", "8000")
+    assert done.returncode == 0, done.stderr
+    assert "starting on http://127.0.0.1:8000 with 1 route;" in done.stdout
+    assert "try: curl -N http://127.0.0.1:8000/openai/v1/models" in done.stdout
+    asked = deployment.asked()
+    assert f"--require-hashes --requirement {deployment.folder}/requirements.lock" in asked
+    assert "--no-index --no-build-isolation --no-deps" in asked
+    assert asked.endswith("relaygate check --port 8000\nrelaygate proxy --port 8000\n")
+
+
+def test_it_installs_again_only_when_the_lock_has_changed(deployment: Deployment) -> None:
+    deployment.run("--install")
+    deployment.run("--install")
+    assert "pip --quiet install" not in deployment.asked()
+    with (deployment.folder / "requirements.lock").open("a") as lock:
+        lock.write("# changed\n")
+    deployment.run("--install")
+    assert "pip --quiet install" in deployment.asked()
+    assert "-m venv" not in deployment.asked()
+
+
+def test_an_installation_that_failed_is_done_again(deployment: Deployment) -> None:
+    done = deployment.run("--install", NO_PIP="1")
+    assert (done.returncode, done.stderr) == (1, "deploy: the installation failed\n")
+    assert deployment.run("--install").returncode == 0
+    assert "pip --quiet install" in deployment.asked()
+
+
+def test_test_installs_the_development_tools_and_hands_on_the_status(deployment: Deployment) -> None:
+    assert deployment.run("--test", "--", "-k", "x").returncode == 5
+    assert "requirements-dev.lock" in deployment.asked()
+    assert deployment.asked().endswith("tests -k x\n")
+
+
+def test_production_has_a_worker_for_each_core_and_can_be_overruled(deployment: Deployment) -> None:
+    deployment.run("--production", "--", "--workers", "3")
+    cores = len(os.sched_getaffinity(0))
+    assert deployment.asked().endswith(f"relaygate proxy --workers {cores} --workers 3\n")
+
+
+def test_bad_settings_are_refused_before_anything_starts(deployment: Deployment) -> None:
+    done = deployment.run("--", "--bad")
+    assert (done.returncode, done.stderr) == (2, "relaygate: bad\n")
+    assert "relaygate proxy" not in deployment.asked()
+
+
+@pytest.mark.parametrize(
+    ("environment", "message"),
+    [
+        ({"PYTHON": "/nowhere/python"}, "deploy: no Python 3.11 or newer found. Install one, or name it: PYTHON="),
+        ({"OLD": "1"}, "python3 is Python 3.0). Install one, or name it: PYTHON="),
+        ({"NO_VENV": "1"}, "python3 has no venv module. On Debian and Ubuntu: apt install python3-venv\n"),
+    ],
+)
+def test_no_usable_python_is_said_clearly(deployment: Deployment, environment: dict[str, str], message: str) -> None:
+    done = deployment.run(**environment)
+    assert done.returncode == 1
+    assert message in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert not (deployment.folder / ".venv").exists()
+
+
+def test_help_and_mistakes(deployment: Deployment) -> None:
+    assert deployment.run("--help").stdout.startswith("Usage: ./deploy.sh")
+    for option in ("--fast", "--dry-run", "8000"):
+        done = deployment.run(option)
+        assert done.returncode == 2
+        assert done.stderr.count("\n") == 1
+    assert deployment.asked() == ""
+
+
+def test_a_dry_run_names_every_kernel_setting_and_starts_nothing(deployment: Deployment) -> None:
+    done = deployment.run("--tune-system", "--dry-run")
+    assert done.returncode == 0
+    for file in sorted((ROOT / "sysctl").glob("*.conf")):
+        for line in file.read_text().splitlines():
+            if line and not line.startswith("#"):
+                assert f"deploy: {line.split(' = ')[0]}: " in done.stdout
+    assert deployment.asked() == ""
