@@ -9,6 +9,7 @@ import errno
 import gc
 import logging
 import os
+import queue
 import resource
 import signal
 import socket
@@ -63,6 +64,26 @@ class AppLoader:
         return Relay(self.config, self.reload)
 
 
+class Wakeup:
+    """What the main loop waits for; a signal's handler may set it.
+
+    It stands in for Granian's `threading.Event`, whose lock the main thread may hold when the handler wants it: a
+    deadlock. `SimpleQueue.put` is reentrant by contract. Each `set` ends one `wait`, so there is nothing to clear.
+    """
+
+    def __init__(self) -> None:
+        self._turns: queue.SimpleQueue[None] = queue.SimpleQueue()
+
+    def set(self) -> None:
+        self._turns.put(None)
+
+    def wait(self) -> None:
+        self._turns.get()
+
+    def clear(self) -> None:
+        pass
+
+
 class ProcessGroup(MPServer):
     """Granian's parent process, with our signals."""
 
@@ -91,6 +112,7 @@ class ProcessGroup(MPServer):
             ssl_client_verify=tls is not None and tls.client_ca is not None,
             respawn_failed_workers=True,
         )
+        self.main_loop_interrupt = Wakeup()  # type: ignore[assignment]
         self._loader = loader
         self._signals = 0
 
@@ -111,7 +133,9 @@ class ProcessGroup(MPServer):
             worker.interrupt_by_parent = True  # Ctrl-C reaches the workers as well; that is no failure of theirs
         super().signal_handler_interrupt(*args, **kwargs)
 
-    def signal_handler_reload(self, *_args: Any, **_kwargs: Any) -> None:
+    def _reload(self, *_args: Any, **_kwargs: Any) -> None:
+        """Reads the configuration again, in the main loop: a signal's handler may not log (it interrupts writes)."""
+        self.reload_signal = False
         try:
             config = self._loader.reload()
         except ConfigError as error:

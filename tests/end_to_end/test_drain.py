@@ -265,6 +265,17 @@ def test_sighup_with_bad_yaml_changes_nothing(farm: RelayFarm, upstream: Upstrea
     farm.stop(relay)
 
 
+def test_a_storm_of_sighups_locks_nothing_up(farm: RelayFarm, upstream: UpstreamInThread) -> None:
+    """Each interrupts the parent wherever it is, so its handler may neither take a lock nor write a log line."""
+    relay = start(farm, upstream)
+    for number in range(5000):
+        relay.signal(signal.SIGHUP)
+        time.sleep(number % 11 / 20_000)
+    reload(relay, {"/up": upstream.url, "/after": upstream.url})
+    eventually(lambda: relay.get("/after/echo").status == 200)
+    farm.stop(relay)
+
+
 def test_sighup_moves_a_route_to_another_target(farm: RelayFarm, upstream: UpstreamInThread) -> None:
     relay = start(farm, upstream)
     assert relay.get("/up/echo").json()["target"] == "/echo"

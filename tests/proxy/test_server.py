@@ -185,7 +185,7 @@ def test_a_reload_is_passed_on_and_replacements_get_the_new_configuration(
     new = Config(server=Server(drain_timeout_s=0.05), routes={"/a": Route(target="http://a")})
     child = Child("1")
     parent = group(child, reload=lambda: new)
-    parent.signal_handler_reload()
+    parent._reload()
     assert child.told == ["1"]
     assert parent._loader.config is new
     assert caplog.records == []
@@ -195,9 +195,21 @@ def test_a_reload_says_what_it_cannot_change(
     group: Callable[..., ProcessGroup], caplog: pytest.LogCaptureFixture
 ) -> None:
     child = Child("1")
-    group(child, reload=lambda: Config(server=Server(port=1))).signal_handler_reload()
+    group(child, reload=lambda: Config(server=Server(port=1)))._reload()
     assert child.told == ["1"]
     assert "next start" in caplog.text
+
+
+def test_the_handler_of_a_signal_only_wakes_the_main_loop(group: Callable[..., ProcessGroup]) -> None:
+    """It may have interrupted anything, a half-written log line included, so it reads and logs nothing itself."""
+
+    def unexpected() -> Config:
+        raise AssertionError("reloaded inside the handler")
+
+    parent = group(reload=unexpected)
+    parent.signal_handler_reload()  # type: ignore[no-untyped-call]
+    parent.main_loop_interrupt.wait()
+    assert parent.reload_signal
 
 
 def test_a_reload_of_what_is_refused_reaches_no_worker(
@@ -209,7 +221,7 @@ def test_a_reload_of_what_is_refused_reaches_no_worker(
     child = Child("1")
     parent = group(child, reload=refused)
     before = parent._loader.config
-    parent.signal_handler_reload()
+    parent._reload()
     assert child.told == []
     assert parent._loader.config is before
     assert [record.levelno for record in caplog.records] == [logging.ERROR]
