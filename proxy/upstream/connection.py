@@ -6,6 +6,8 @@ where its own framing says so (RFC 9112 section 6.3, section 8).
 """
 
 import asyncio
+import contextlib
+import os
 import ssl
 from collections.abc import Awaitable, Callable
 from typing import cast
@@ -324,8 +326,10 @@ class Connection(asyncio.BufferedProtocol):
             self._complete = True
             self._keeps_alive = False
 
-    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - an end is an end, whatever its reason
+    def connection_lost(self, exc: Exception | None) -> None:
         self.closed = True
+        if exc is not None and not self._complete:
+            self._read_last_words()
         if not self._complete and self._error is None:
             self._error = RelayError(TRUNCATED) if self.answered else UpstreamClosed()
         self._transport = None
@@ -408,6 +412,23 @@ class Connection(asyncio.BufferedProtocol):
         self._keeps_alive = self._parser.should_keep_alive()
 
     # ---- inside -----------------------------------------------------------------------------------------------------
+
+    def _read_last_words(self) -> None:
+        """Takes what had come before a write failed: an upstream that refuses a body answers, and closes.
+
+        The loop does not read after a failed write. The socket is open until this callback returns; below TLS there is
+        nothing to be had from it.
+        """
+        transport = self._transport
+        if transport is None or transport.get_extra_info("ssl_object") is not None:
+            return
+        socket = transport.get_extra_info("socket")
+        with contextlib.suppress(OSError):
+            while self._error is None and not self._complete and self._buffered <= WINDOW_BYTES:
+                size = os.readv(socket.fileno(), (READ_BUFFER,))
+                if not size:
+                    break
+                self.receive(READ_BUFFER[:size])
 
     def _switch(self, rest: bytes) -> None:
         """Makes a 101 the head of the exchange, all its fields in it, and keeps the bytes behind it for `hand_over`."""

@@ -963,6 +963,30 @@ def test_the_end_of_a_real_socket_is_what_it_was(end: End, size: bytes) -> None:
     dialogue(play)
 
 
+@pytest.mark.parametrize("size", [5, 20_000])
+def test_an_answer_that_came_before_the_reset_is_read_though_a_write_fails_first(size: int) -> None:
+    """C29: an upstream that refuses a body answers and closes, and what we send meanwhile is answered with a reset."""
+    answer = OK + b"Content-Length: %d\r\n\r\n" % size + b"x" * size
+
+    async def play() -> None:
+        loop = asyncio.get_running_loop()
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            _, connection = await loop.create_connection(
+                lambda: Connection(loop, HEAD_BYTES_MAX), *server.getsockname()
+            )
+            peer, _ = server.accept()
+        connection.begin("POST")
+        connection.write(b"the first piece")
+        with peer:  # and all of this before the loop reads, as it goes on a busy machine
+            peer.sendall(answer)
+        connection.write(b"what nobody takes")
+        assert (await connection.head(None)).status == 200
+        assert await body_of(connection) == b"x" * size
+        assert not connection.reusable
+
+    uvloop.run(play())
+
+
 def test_an_upstream_that_is_not_read_is_not_read_further_than_a_window() -> None:
     """C57."""
 

@@ -5,11 +5,18 @@ import asyncio
 from proxy.upstream.connection import WINDOW_BYTES
 
 
+class NoSocket:
+    """A socket from which nothing can be read."""
+
+    def fileno(self) -> int:
+        return -1
+
+
 class Wire(asyncio.Transport):
     """A transport that notes what it is told; the loss of what was aborted is for the test to tell."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__({"socket": NoSocket()})
         self.sent = b""
         self._reads = True
         self.aborted = False
