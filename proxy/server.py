@@ -96,7 +96,7 @@ class ProcessGroup(MPServer):
             port=server.port,
             interface=Interfaces.ASGI,
             workers=server.workers,
-            runtime_mode=RuntimeModes.st,
+            runtime_mode=RuntimeModes.mt,
             loop=Loops.uvloop,
             http=http_mode(server.http, tls),
             backlog=BACKLOG,

@@ -14,6 +14,7 @@ from typing import cast
 
 import httptools
 
+from proxy.eager import resolve_now
 from proxy.errors import BAD_RESPONSE, HEAD_TIMEOUT, IDLE_TIMEOUT, TRUNCATED, Cause, RelayError, UpstreamClosed
 from proxy.rules.headers import HOP_BY_HOP, RESPONSE_SPECIAL, Header, ResponseHead, connection_options, response_head
 
@@ -311,13 +312,17 @@ class Connection(asyncio.BufferedProtocol):
         if self._unbroken_bytes > self._head_bytes_max and not self._complete:
             self.fail(RelayError(BAD_RESPONSE))
         push = self._push
-        if push is None or self._complete or self._error is not None:
-            self._wake()
-        elif self._chunks:
+        if push is not None and not self._complete and self._error is None:
+            if not self._chunks:
+                return
             self._blocked = push(self.take())
-            if self._blocked is not None:
-                self._push = None
-                self._wake()
+            if self._blocked is None:
+                return
+            self._push = None
+        waiter, self._waiter = self._waiter, None
+        if waiter is not None and not waiter.done():
+            # The last act of this method: the task may end the exchange, and the next one may begin, before it returns.
+            resolve_now(self._loop, waiter)
 
     def eof_received(self) -> None:
         if self._complete:
