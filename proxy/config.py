@@ -139,9 +139,36 @@ class Server(Struct, frozen=True, kw_only=True):
     log_level: LogLevel = LogLevel.INFO
 
 
+class Redis(Struct, frozen=True, kw_only=True):
+    """Where the hot shared state lies.
+
+    Without a URL, `relaygate serve` starts a private Redis in the data directory, and `relaygate proxy` shares nothing.
+    """
+
+    url: str | None = None
+
+
+class Database(Struct, frozen=True, kw_only=True):
+    """Where lies what must survive. Without a URL: an SQLite file in the data directory."""
+
+    url: str | None = None
+
+
+class Admin(Struct, frozen=True, kw_only=True):
+    """The control plane's own listener. Without a token, one is made at the first start, and printed once."""
+
+    host: str = "127.0.0.1"
+    port: Port = 8001
+    token: str | None = None
+
+
 class Config(Struct, frozen=True, kw_only=True):
-    """Everything a worker needs. `routes` maps a prefix (`/openai`) to its route."""
+    """Everything a process of the relay needs. `routes` maps a prefix (`/openai`) to its route."""
 
     server: Server = Server()
+    admin: Admin = Admin()
     tls: ListenerTls | None = None
+    redis: Redis = Redis()
+    database: Database = Database()
+    data_dir: str = "data"
     routes: dict[str, Route] = {}

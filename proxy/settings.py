@@ -11,19 +11,40 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from proxy.config import Config, ConfigError, ListenerTls, Route, Server, UpstreamTls
+from proxy.config import Config, ConfigError, ListenerTls, Route, UpstreamTls
 from proxy.sources import dotenv, structs, tls_files, yaml_document
 from proxy.sources.default_routes import DEFAULT_ROUTES
 from proxy.sources.structs import Given
 
 DEFAULT_FILE = "relaygate.yaml"
 FILE_VARIABLE = "RELAYGATE_CONFIG"
-# Names that the references and hosting platforms use, weakest first; RELAYGATE_<FIELD> is stronger than all of them.
-ALIASES = {"port": ("PORT",), "host": ("HOST",), "workers": ("MAX_WORKERS", "WORKERS"), "log_level": ("LOG_LEVEL",)}
-VARIABLES = {
-    variable: field
-    for field in Server.__struct_fields__
-    for variable in (*ALIASES.get(field, ()), f"RELAYGATE_{field.upper()}")
+Field = tuple[str, str]
+"""A section's name (empty for what stands at the top) and a field's."""
+
+# Names that the references and hosting platforms use, weakest first; our own, RELAYGATE_..., is stronger than them all.
+ALIASES: dict[Field, tuple[str, ...]] = {
+    ("server", "port"): ("PORT",),
+    ("server", "host"): ("HOST",),
+    ("server", "workers"): ("MAX_WORKERS", "WORKERS"),
+    ("server", "log_level"): ("LOG_LEVEL",),
+    ("admin", "token"): ("ADMIN_PASSWORD", "ADMIN_ACCESS_KEY", "ADMIN_TOKEN"),
+    ("redis", "url"): ("API_PROXY_REDIS_URL", "REDIS_URL"),
+    ("database", "url"): ("DATABASE_URL",),
+}
+
+
+def own_variable(field: Field) -> str:
+    """Our name of a field's variable: RELAYGATE_PORT, RELAYGATE_ADMIN_PORT."""
+    section, name = field
+    return "_".join(["RELAYGATE", *([section] if section not in {"", "server"} else []), name]).upper()
+
+
+FIELDS: tuple[Field, ...] = (
+    *((section, name) for section, struct in structs.SECTIONS.items() for name in struct.__struct_fields__),
+    ("", "data_dir"),
+)
+VARIABLES: dict[str, Field] = {
+    variable: field for field in FIELDS for variable in (*ALIASES.get(field, ()), own_variable(field))
 }
 # Kubernetes sets RELAYGATE_PORT=tcp://10.0.0.1:8000 in every pod beside a service that is called relaygate.
 _SERVICE_LINK = re.compile(r"(tcp|udp|sctp)://")
@@ -68,24 +89,24 @@ def load(arguments: Mapping[str, str], environment: Mapping[str, str], directory
     return config
 
 
-def combine(reader: structs.Reader, given: list[tuple[str, Given]]) -> Config:
-    """The document that `reader` reads, with `given` (fields of Server, weakest first) laid over it. Does no I/O."""
+def combine(reader: structs.Reader, given: list[tuple[Field, Given]]) -> Config:
+    """The document that `reader` reads, with `given` (weakest first) laid over it. Does no I/O."""
     fields = reader.config()
-    server: dict[str, Any] = fields.get("server", {})
-    for field, value in given:
-        server[field] = structs.from_text(Server, field, value)
-    routes = fields.get("routes")
-    if routes is None:
-        routes = {prefix: Route(target=target) for prefix, target in DEFAULT_ROUTES.items()}
-    config = Config(server=Server(**server), tls=fields.get("tls"), routes=routes)
+    sections: dict[str, dict[str, Any]] = {name: fields.pop(name, {}) for name in structs.SECTIONS}
+    for (section, name), value in given:
+        into, struct = (sections[section], structs.SECTIONS[section]) if section else (fields, Config)
+        into[name] = structs.from_text(struct, name, value)
+    if "routes" not in fields:
+        fields["routes"] = {prefix: Route(target=target) for prefix, target in DEFAULT_ROUTES.items()}
+    config = Config(**fields, **{name: structs.SECTIONS[name](**values) for name, values in sections.items()})
     _refuse_hidden_routes(config, reader)
     for prefix, route in config.routes.items():
         _refuse_odd_tls(prefix, route, reader)
     return config
 
 
-def _from_variables(variables: Mapping[str, Given]) -> Iterator[tuple[str, Given]]:
-    """The variables that name fields of Server, weakest first; an empty one counts as not set."""
+def _from_variables(variables: Mapping[str, Given]) -> Iterator[tuple[Field, Given]]:
+    """The variables that name fields, weakest first; an empty one counts as not set."""
     for name, given in variables.items():
         if name.startswith("RELAYGATE_") and name not in VARIABLES and name != FILE_VARIABLE:
             _refuse_misspelled(given)
@@ -103,10 +124,10 @@ def _refuse_misspelled(given: Given) -> None:
         raise ConfigError(given.where, given.key, f"unknown variable, the nearest known one is RELAYGATE_{close[0]}")
 
 
-def _from_arguments(arguments: Mapping[str, str]) -> Iterator[tuple[str, Given]]:
+def _from_arguments(arguments: Mapping[str, str]) -> Iterator[tuple[Field, Given]]:
     for name, value in arguments.items():
         if name != "config":
-            yield name, Given(value, "command line", f"--{name.replace('_', '-')}")
+            yield ("server", name), Given(value, "command line", f"--{name.replace('_', '-')}")
 
 
 def _chosen_file(candidates: Iterable[tuple[str | None, str]], directory: Path) -> _File | None:

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, TypeVar
 import msgspec
 from msgspec import inspect
 
-from proxy.config import Config, ConfigError, ListenerTls, Route, Server, Struct, UpstreamTls
+from proxy.config import Admin, Config, ConfigError, Database, ListenerTls, Redis, Route, Server, Struct, UpstreamTls
 from proxy.sources import values, yaml_document
 
 AnyStruct = TypeVar("AnyStruct", bound=Struct)
@@ -23,13 +23,16 @@ AnyStruct = TypeVar("AnyStruct", bound=Struct)
 CHECKS: dict[tuple[type[Struct], str], Callable[[str], str]] = {
     (Server, "host"): values.listen_address,
     (Server, "health_prefix"): values.health_prefix,
+    (Admin, "host"): values.listen_address,
     (Route, "target"): values.target,
     (Route, "via"): values.via,
     (UpstreamTls, "server_name"): values.host_name,
 }
-FILES = {(ListenerTls, name) for name in ("certificate", "key", "client_ca")} | {
+FILES = {(Config, "data_dir")} | {(ListenerTls, name) for name in ("certificate", "key", "client_ca")} | {
     (UpstreamTls, name) for name in ("ca", "certificate", "key")
 }
+SECTIONS: dict[str, type[Struct]] = {"server": Server, "admin": Admin, "redis": Redis, "database": Database}
+"""The sections whose fields other layers may set too."""
 # A password in a URL is refused, and must not be printed while doing so.
 _USERINFO = re.compile(r"(?<=//)[^/]*(?=@)")
 
@@ -54,14 +57,17 @@ class Reader:
         self.folder = folder
 
     def config(self) -> dict[str, Any]:
-        """The fields of Config that the document gives; `server` as a dict, for other layers to be laid over it."""
+        """The fields of Config that the document gives; a section as a dict, for other layers to be laid over it."""
         if self.document.value is None:
             return {}
         fields = self._mapping(self.document.value, ())
         self._refuse_unknown(fields, Config.__struct_fields__, ())
         read: dict[str, Any] = {}
-        if "server" in fields:
-            read["server"] = self._fields(Server, fields["server"], ("server",))
+        for name, section in SECTIONS.items():
+            if name in fields:
+                read[name] = self._fields(section, fields[name], (name,))
+        if "data_dir" in fields:
+            read["data_dir"] = self._field(Config, "data_dir", str, fields["data_dir"], ("data_dir",))
         if fields.get("tls") is not None:
             read["tls"] = self._struct(ListenerTls, fields["tls"], ("tls",))
         if "routes" in fields:

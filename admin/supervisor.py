@@ -1,0 +1,150 @@
+"""One machine: starts the embedded Redis, the admin app and the relay, starts again what dies, and stops them in order.
+
+The relay is stopped first, for it has clients; then the admin app, which takes what the relay's workers still had to
+tell; the Redis that both use last. Each runs in a session of its own, so that Ctrl-C reaches only this process, and is
+told to end by the kernel if this process is killed.
+"""
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import sys
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+
+from admin.rules.restarts import Restarts
+from proxy.config import Config
+from proxy.shared_state.embedded import EmbeddedRedis, end_with_parent
+
+log = logging.getLogger("relaygate")
+
+REFUSED = 2
+"""The exit status of a child that refused its settings, and said why."""
+KILL_AFTER_S = 10.0
+"""How long a child may outlive its drain before it is killed."""
+
+
+class Child:
+    """A process of ours that is kept alive until it is told to stop."""
+
+    def __init__(self, name: str, command: Sequence[str], environment: dict[str, str], stop_within_s: float) -> None:
+        self.name = name
+        self._command = command
+        self._environment = environment
+        self._stop_within_s = stop_within_s
+        self._process: asyncio.subprocess.Process | None = None
+        self._stopping = False
+
+    async def keep(self) -> int:
+        """Runs it, and again whenever it dies. Returns the status with which all should end: 0 after `stop`."""
+        restarts = Restarts()
+        while True:
+            born_s = time.monotonic()
+            self._process = await asyncio.create_subprocess_exec(
+                *self._command, env=self._environment, start_new_session=True, preexec_fn=end_with_parent
+            )
+            status = await self._process.wait()
+            if self._stopping:
+                return 0
+            if status == REFUSED:
+                return REFUSED
+            delay_s = restarts.delay_s(time.monotonic() - born_s)
+            if delay_s is None:
+                log.error("%s died again (%s) and is given up", self.name, in_words(status))
+                return 1
+            log.error("%s died (%s), starting it again in %.1f s", self.name, in_words(status), delay_s)
+            await asyncio.sleep(delay_s)
+            if self._stopping:
+                return 0
+
+    def tell(self, number: signal.Signals) -> None:
+        if self._process is not None and self._process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                self._process.send_signal(number)
+
+    async def stop(self) -> None:
+        """Ends it, and lets it finish what it has."""
+        self._stopping = True
+        self.tell(signal.SIGTERM)
+        if self._process is None:
+            return
+        try:
+            async with asyncio.timeout(self._stop_within_s):
+                await self._process.wait()
+        except TimeoutError:
+            log.error("%s did not end and is killed", self.name)  # noqa: TRY400 - a line, not a traceback
+            self.tell(signal.SIGKILL)
+            await self._process.wait()
+
+
+def in_words(status: int) -> str:
+    """Returns how a process ended."""
+    return f"signal {signal.Signals(-status).name}" if status < 0 else f"status {status}"
+
+
+async def supervise(config: Config, arguments: Sequence[str]) -> int:
+    """Runs everything until a signal ends it; returns the exit status.
+
+    `arguments` are the options that `relaygate serve` got; its children get them too. Raises ConfigError.
+    """
+    directory = Path(config.data_dir).absolute()
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    environment = {**os.environ, "RELAYGATE_DATA_DIR": str(directory)}
+    redis = None
+    if config.redis.url is None:
+        redis = EmbeddedRedis(directory / "redis")
+        await redis.start()
+        environment["RELAYGATE_REDIS_URL"] = redis.url
+    admin = Child("the admin app", command("admin", arguments), environment, KILL_AFTER_S)
+    proxy = Child("the relay", command("proxy", arguments), environment, config.server.drain_timeout_s + KILL_AFTER_S)
+    kept = [asyncio.ensure_future(child.keep()) for child in (admin, proxy)]
+    if redis is not None:
+        kept.append(asyncio.ensure_future(keep_redis(redis)))
+    ended = asyncio.get_running_loop().create_future()
+    kept.append(ended)
+    listen(ended, lambda: (admin.tell(signal.SIGHUP), proxy.tell(signal.SIGHUP)))
+    done, _ = await asyncio.wait(kept, return_when=asyncio.FIRST_COMPLETED)
+    status = max(one.result() for one in done)
+    await proxy.stop()
+    await admin.stop()
+    for one in kept:
+        one.cancel()
+    await asyncio.gather(*kept, return_exceptions=True)
+    if redis is not None:
+        await redis.stop()
+    return status
+
+
+def listen(ended: asyncio.Future[int], reload: Callable[[], object]) -> None:
+    """Has SIGTERM and SIGINT complete `ended`, and SIGHUP call `reload`."""
+    loop = asyncio.get_running_loop()
+
+    def end() -> None:
+        if not ended.done():
+            ended.set_result(0)
+
+    loop.add_signal_handler(signal.SIGTERM, end)
+    loop.add_signal_handler(signal.SIGINT, end)
+    loop.add_signal_handler(signal.SIGHUP, reload)
+
+
+async def keep_redis(redis: EmbeddedRedis) -> int:
+    """Starts the embedded Redis again whenever it dies. Returns 1 when that is given up."""
+    restarts = Restarts()
+    while True:
+        born_s = time.monotonic()
+        await redis.wait()
+        delay_s = restarts.delay_s(time.monotonic() - born_s)
+        if delay_s is None:
+            log.error("the embedded Redis died again and is given up")
+            return 1
+        log.error("the embedded Redis died, starting it again in %.1f s", delay_s)
+        await asyncio.sleep(delay_s)
+        await redis.start()
+
+
+def command(plane: str, arguments: Sequence[str]) -> list[str]:
+    return [sys.executable, "-m", "admin", plane, *arguments]

@@ -1,0 +1,88 @@
+"""A worker's view of the published configuration: told of each change, and asking once a second in case it was not told.
+
+What it cannot use it leaves, with one log line: the worker goes on with what it has. The last good configuration lies on
+disk too, for a start without Redis.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+
+from proxy.config import Route
+from proxy.shared_state import published
+from proxy.shared_state.breaker import Guard, StoreUnavailable
+from proxy.shared_state.client import Client
+from proxy.shared_state.keys import CONFIG_CHANNEL, CONFIG_SECTIONS, CONFIG_VERSION
+
+log = logging.getLogger("relaygate")
+
+POLL_S = 1.0
+"""The longest that a change stays unseen where its announcement was lost."""
+
+
+class ConfigFeed:
+    """Follows the published routes and gives each version to `use`."""
+
+    def __init__(self, client: Client, guard: Guard, use: Callable[[dict[str, Route]], None], last_good: Path) -> None:
+        self._client = client
+        self._guard = guard
+        self._use = use
+        self._last_good = last_good
+        self.version = 0
+        """The version in use; 0 before the first."""
+
+    def begin(self) -> None:
+        """Uses what lay on disk, until Redis tells more."""
+        section = published.stored(self._last_good)
+        if section is not None:
+            self._take(section)
+
+    async def refresh(self) -> None:
+        """Takes what is published, if it is another version than the one in use. Raises StoreUnavailable."""
+        version = await self._guard.call(lambda: self._client.get(CONFIG_VERSION))
+        if version is None or int(version) == self.version:
+            return
+        data = await self._guard.call(lambda: self._client.hget(CONFIG_SECTIONS, published.ROUTES))
+        if data is None:
+            return
+        try:
+            section = published.decode_routes(data)
+        except msgspec.DecodeError as error:
+            log.error("published configuration not used: %s", error)  # noqa: TRY400 - a line, not a traceback
+            self.version = int(version)
+            return
+        if self._take(section):
+            await asyncio.to_thread(self._keep, data)
+
+    async def follow(self) -> None:
+        """Follows the configuration until it is cancelled."""
+        while True:
+            try:
+                await self._follow_announcements()
+            except (StoreUnavailable, OSError, TimeoutError):  # the guard has said so
+                await asyncio.sleep(POLL_S)
+
+    async def _follow_announcements(self) -> None:
+        async with self._client.pubsub(ignore_subscribe_messages=True) as channel:
+            await channel.subscribe(CONFIG_CHANNEL)
+            while True:
+                await self.refresh()
+                await channel.get_message(timeout=POLL_S)
+
+    def _take(self, section: published.RoutesSection) -> bool:
+        self.version = section.version
+        try:
+            self._use(section.routes)
+        except Exception as error:
+            log.error("published configuration %d not used: %s", section.version, error)  # noqa: TRY400
+            return False
+        return True
+
+    def _keep(self, data: bytes) -> None:
+        try:
+            published.store(data, self._last_good)
+        except OSError as error:
+            log.warning("the configuration in use cannot be kept on disk: %s", error)
