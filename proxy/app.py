@@ -4,10 +4,11 @@ What Granian guarantees, what it leaves to us and what it cannot do stands in AR
 """
 
 import asyncio
+import importlib
 import logging
 import signal
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from proxy.config import Config
 from proxy.errors import BAD_REQUEST, INTERNAL, NOT_READY, TOO_MANY_CONNECTIONS, Cause, ClientGone, RelayError
@@ -16,6 +17,9 @@ from proxy.phases.account import account
 from proxy.phases.answer import answer_error, answer_health
 from proxy.pipeline import relay, relay_websocket
 from proxy.worker import Worker
+
+if TYPE_CHECKING:
+    from proxy.shared_state.link import Link
 
 log = logging.getLogger("relaygate")
 
@@ -97,6 +101,7 @@ class Relay:
                 loop = asyncio.get_running_loop()
                 try:
                     self._worker = Worker(loop, self._config, self._reload)
+                    self._link = await linked(self._config, self._worker)
                 except Exception as error:
                     await send({"type": "lifespan.startup.failed", "message": str(error)})
                     return
@@ -107,8 +112,19 @@ class Relay:
                 await send({"type": "lifespan.startup.complete"})
             else:
                 self._worker.close()
+                if self._link is not None:
+                    await self._link.close()
                 await send({"type": "lifespan.shutdown.complete"})
                 return
+
+
+async def linked(config: Config, worker: Worker) -> "Link | None":
+    """Returns the link to the Redis that the settings name, with what is published in use; None where they name none."""
+    if config.redis.url is None:
+        return None
+    link: Link = importlib.import_module("proxy.shared_state.link").Link(config, worker.use_routes)
+    await link.begin()
+    return link
 
 
 async def fail(exchange: Exchange, cause: Cause) -> None:

@@ -1,4 +1,4 @@
-"""The command line: `relaygate proxy | serve | check`. It parses options and prints; what they mean is in settings.py.
+"""The command line of the data plane: `relaygate proxy | check`; `admin/cli.py` adds the rest. It parses options and prints; what they mean is in settings.py.
 
 Exit status: 0 done, 1 failed while running, 2 refused (one line on stderr says why).
 """
@@ -6,10 +6,10 @@ Exit status: 0 done, 1 failed while running, 2 refused (one line on stderr says 
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 import msgspec
 
@@ -32,20 +32,43 @@ class _Parser(argparse.ArgumentParser):
         self.exit(2, f"relaygate: command line: {message} (see {self.prog} --help)\n")
 
 
+Options = dict[str, Any]
+Run = Callable[[Options, Callable[[], Config]], int]
+"""What a command does: takes its options and what loads the settings, and returns the exit status."""
+
+
+class Command(NamedTuple):
+    """A word of the command line. `add` adds options to those that each command has."""
+
+    text: str
+    run: Run
+    add: Callable[[argparse.ArgumentParser], object] = lambda _: None
+
+
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit status."""
-    options = vars(_parser().parse_args(argv))
+    """Runs a command of the data plane; returns the exit status."""
+    return run_command(COMMANDS, argv)
+
+
+def run_command(commands: Mapping[str, Command], argv: Sequence[str] | None) -> int:
+    """Runs one of `commands`; returns the exit status. What a command refuses is told in one line."""
+    options = vars(parser(commands).parse_args(argv))
     arguments = {name: options[name] for name in OPTIONS if options.get(name) is not None}
     load = partial(settings.load, arguments, dict(os.environ), Path.cwd())
     try:
-        config = load()
-        if options["command"] == "check":
-            sys.stdout.write(report(config))
-            return 0
-        return server.run(config, load)
+        return commands[options["command"]].run(options, load)
     except ConfigError as error:
         sys.stderr.write(f"relaygate: {error}\n")
         return 2
+
+
+def start(_options: Options, load: Callable[[], Config]) -> int:
+    return server.run(load(), load)
+
+
+def check(_options: Options, load: Callable[[], Config]) -> int:
+    sys.stdout.write(report(load()))
+    return 0
 
 
 def report(config: Config) -> str:
@@ -76,19 +99,23 @@ def notable(struct: msgspec.Struct, path: str = "") -> str:
     return " ".join(filter(None, words))
 
 
-def _parser() -> argparse.ArgumentParser:
+def parser(commands: Mapping[str, Command]) -> argparse.ArgumentParser:
+    """Returns what parses a command line with these commands."""
     parser = _Parser(prog="relaygate", description="A byte-for-byte streaming relay for HTTP APIs.")
     parser.add_argument("--version", action="version", version=f"relaygate {VERSION}")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for name, text in (
-        ("proxy", "start the data plane"),
-        ("serve", "start everything that one machine needs (the data plane, for now)"),
-        ("check", "validate the settings and print the routes, without starting anything"),
-    ):
-        command = commands.add_parser(name, help=text, description=text, epilog=_EPILOG, allow_abbrev=False)
+    words = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, (text, _, add) in commands.items():
+        command = words.add_parser(name, help=text, description=text, epilog=_EPILOG, allow_abbrev=False)
         command.add_argument("--config", metavar="FILE", help="YAML file (./relaygate.yaml, if there is one)")
         command.add_argument("--host", help="IP address to listen on (127.0.0.1)")
         command.add_argument("--port", help="port to listen on (8000)")
         command.add_argument("--workers", help="worker processes (1)")
         command.add_argument("--log-level", metavar="LEVEL", help="debug, info, warning or error (info)")
+        add(command)
     return parser
+
+
+COMMANDS = {
+    "proxy": Command("start the data plane", start),
+    "check": Command("validate the settings and print the routes, without starting anything", check),
+}

@@ -12,9 +12,11 @@ import signal
 import time
 from collections.abc import Callable
 
+import msgspec
+
 from proxy.access_log import AccessLog
 from proxy.client_sockets import ClientSockets
-from proxy.config import Config
+from proxy.config import Config, Route
 from proxy.errors import NOT_READY
 from proxy.exchange import Exchange
 from proxy.snapshot import Snapshot, compile_snapshot
@@ -45,6 +47,7 @@ class Worker:
         self.draining = False
         """Whether it has been told to stop."""
         self._reload = reload
+        self._published: dict[str, Route] | None = None
         self._ids = itertools.count()
         self._id_prefix = os.urandom(8).hex().encode()
         self._ticks = 0
@@ -52,13 +55,25 @@ class Worker:
         self._timer = loop.call_later(TICK_S, self._tick)
 
     def use(self, config: Config) -> None:
-        """Compiles a configuration and swaps it in; requests in flight keep the one that they began with."""
-        self.snapshot = compile_snapshot(config, self.pools)
+        """Compiles a configuration and swaps it in; requests in flight keep the one that they began with.
+
+        Published routes, where there are any, stand in for its own.
+        """
+        self._compile(config, config.routes if self._published is None else self._published)
+        self._config = config
         if config.server.access_log:
             self.access_log = self.access_log or AccessLog()
         elif self.access_log is not None:
             self.access_log.flush()
             self.access_log = None
+
+    def use_routes(self, routes: dict[str, Route]) -> None:
+        """Compiles published routes and swaps them in."""
+        self._compile(self._config, routes)
+        self._published = routes
+
+    def _compile(self, config: Config, routes: dict[str, Route]) -> None:
+        self.snapshot = compile_snapshot(msgspec.structs.replace(config, routes=routes), self.pools)
 
     def reload(self) -> None:
         """Loads the configuration anew; one that cannot be used changes nothing and is told in one line."""
