@@ -62,6 +62,15 @@ def run_command(commands: Mapping[str, Command], argv: Sequence[str] | None) -> 
         return 2
 
 
+def given(options: Options) -> list[str]:
+    """Returns the words of the command line that name the settings, for another process to get the same."""
+    words = []
+    for name in OPTIONS:
+        if options.get(name) is not None:
+            words += [f"--{name.replace('_', '-')}", str(options[name])]
+    return words
+
+
 def start(_options: Options, load: Callable[[], Config]) -> int:
     return server.run(load(), load)
 

@@ -28,9 +28,11 @@ CHECKS: dict[tuple[type[Struct], str], Callable[[str], str]] = {
     (Route, "via"): values.via,
     (UpstreamTls, "server_name"): values.host_name,
 }
-FILES = {(Config, "data_dir")} | {(ListenerTls, name) for name in ("certificate", "key", "client_ca")} | {
-    (UpstreamTls, name) for name in ("ca", "certificate", "key")
-}
+FILES = (
+    {(Config, "data_dir")}
+    | {(ListenerTls, name) for name in ("certificate", "key", "client_ca")}
+    | {(UpstreamTls, name) for name in ("ca", "certificate", "key")}
+)
 SECTIONS: dict[str, type[Struct]] = {"server": Server, "admin": Admin, "redis": Redis, "database": Database}
 """The sections whose fields other layers may set too."""
 # A password in a URL is refused, and must not be printed while doing so.

@@ -33,7 +33,7 @@ def test_version(tmp_path: Path) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, f"relaygate {VERSION}\n", "")
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["proxy", "--help"], ["serve", "--help"], ["check", "--help"]])
+@pytest.mark.parametrize("arguments", [["--help"], ["proxy", "--help"], ["check", "--help"]])
 def test_help(tmp_path: Path, arguments: list[str]) -> None:
     done = relaygate(tmp_path, *arguments)
     assert done.returncode == 0
@@ -76,7 +76,7 @@ def test_one_route_is_no_routes(tmp_path: Path) -> None:
     assert relaygate(tmp_path, "check").stdout.endswith("\n1 route ok\n")
 
 
-@pytest.mark.parametrize("command", ["check", "proxy", "serve"])
+@pytest.mark.parametrize("command", ["check", "proxy"])
 @pytest.mark.parametrize(
     ("yaml", "arguments", "message"),
     [

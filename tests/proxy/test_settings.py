@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy import settings
-from proxy.config import Config, ConfigError, LogLevel, Route, Server
+from proxy.config import Admin, Config, ConfigError, LogLevel, Route, Server
 from proxy.sources import structs, yaml_document
 from proxy.sources.default_routes import DEFAULT_ROUTES
 from proxy.sources.structs import Given
@@ -56,7 +56,35 @@ def test_a_file_without_routes_keeps_the_default_prefixes_and_one_with_none_has_
 
 @pytest.mark.parametrize("field", Server.__struct_fields__)
 def test_every_field_of_server_has_a_variable(field: str) -> None:
-    assert settings.VARIABLES[f"RELAYGATE_{field.upper()}"] == field
+    assert settings.VARIABLES[f"RELAYGATE_{field.upper()}"] == ("server", field)
+
+
+@pytest.mark.parametrize(
+    ("variable", "field"),
+    [
+        ("RELAYGATE_ADMIN_PORT", ("admin", "port")),
+        ("ADMIN_TOKEN", ("admin", "token")),
+        ("REDIS_URL", ("redis", "url")),
+        ("RELAYGATE_REDIS_URL", ("redis", "url")),
+        ("DATABASE_URL", ("database", "url")),
+        ("RELAYGATE_DATA_DIR", ("", "data_dir")),
+    ],
+)
+def test_fields_of_other_sections_have_variables_too(variable: str, field: tuple[str, str]) -> None:
+    assert settings.VARIABLES[variable] == field
+
+
+def test_every_section_is_read_from_yaml_and_laid_over_by_the_environment(tmp_path: Path) -> None:
+    (tmp_path / "relaygate.yaml").write_text(
+        "admin: {port: 9001}\nredis: {url: redis://a}\ndatabase: {url: postgresql://b}\ndata_dir: lib\n"
+    )
+    config = settings.load({}, {}, tmp_path)
+    assert config.admin == Admin(port=9001)
+    assert (config.redis.url, config.database.url) == ("redis://a", "postgresql://b")
+    assert config.data_dir == str(tmp_path / "lib")
+    environment = {"RELAYGATE_ADMIN_PORT": "9002", "REDIS_URL": "redis://c", "RELAYGATE_DATA_DIR": "/var/lib/r"}
+    config = settings.load({}, environment, tmp_path)
+    assert (config.admin.port, config.redis.url, config.data_dir) == (9002, "redis://c", "/var/lib/r")
 
 
 def test_our_own_name_is_stronger_than_the_common_ones(tmp_path: Path) -> None:
@@ -211,6 +239,6 @@ def test_the_strongest_layer_that_says_something_wins(
 ) -> None:
     document = yaml_document.parse("" if yaml is None else f"server: {{port: {yaml}}}", "f.yaml")
     places = ((dotenv, ".env:1"), (environment, "environment"), (option, "command line"))
-    layers = [("port", Given(str(port), where, "port")) for port, where in places if port is not None]
+    layers = [(("server", "port"), Given(str(port), where, "port")) for port, where in places if port is not None]
     config = settings.combine(structs.Reader("f.yaml", document, Path("/")), layers)
     assert config.server.port == next((port for port in (option, environment, dotenv, yaml) if port is not None), 8000)

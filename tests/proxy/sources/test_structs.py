@@ -65,7 +65,7 @@ def test_an_anchor_serves_several_routes() -> None:
     ("text", "message"),
     [
         ("sever: {}", "f.yaml:1: sever: unknown key, the nearest known one is server"),
-        ("xyz: 1", "f.yaml:1: xyz: unknown key, expected one of server, tls, routes"),
+        ("xyz: 1", "f.yaml:1: xyz: unknown key, expected one of server, admin, tls, redis, "),
         ("[1]", "f.yaml: found a list, expected a mapping of keys to values"),
         ("text", "f.yaml: found 'text', expected a mapping of keys to values"),
         ("server:", "f.yaml:1: server: found null, expected a mapping of keys to values"),

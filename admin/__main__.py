@@ -1,0 +1,7 @@
+"""`python -m admin` is `relaygate`, both planes of it."""
+
+import sys
+
+from admin.cli import main
+
+sys.exit(main())

@@ -1,0 +1,62 @@
+"""The command line: what the data plane can do (`proxy/cli.py`), and what takes both planes or the control plane.
+
+The data plane must start without the control plane's libraries, so what a command needs is imported when it runs.
+"""
+
+import argparse
+import asyncio
+import importlib
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from proxy import cli
+from proxy.config import Config
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command; returns the exit status."""
+    return cli.run_command(COMMANDS, argv)
+
+
+def serve(options: cli.Options, load: Callable[[], Config]) -> int:
+    return run("admin.supervisor", "supervise", load(), cli.given(options))
+
+
+def admin(_options: cli.Options, load: Callable[[], Config]) -> int:
+    return run("admin.server", "serve", load(), load)
+
+
+def migrate(_options: cli.Options, load: Callable[[], Config]) -> int:
+    for revision in run("admin.commands", "migrate", load()):
+        sys.stdout.write(f"applied {revision}\n")
+    return 0
+
+
+def apply(options: cli.Options, load: Callable[[], Config]) -> int:
+    sys.stdout.write(run("admin.commands", "apply", load(), dry_run=options["dry_run"]))
+    return 0
+
+
+def export(_options: cli.Options, load: Callable[[], Config]) -> int:
+    sys.stdout.write(run("admin.commands", "export", load()))
+    return 0
+
+
+def run(module: str, function: str, *arguments: Any, **options: Any) -> Any:
+    """Runs a coroutine function of the control plane to its end."""
+    return asyncio.run(getattr(importlib.import_module(module), function)(*arguments, **options))
+
+
+def add_dry_run(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--dry-run", action="store_true", help="print what would change, and change nothing")
+
+
+COMMANDS = {
+    "serve": cli.Command("start everything that one machine needs, and keep it running", serve),
+    **cli.COMMANDS,
+    "admin": cli.Command("start the control plane", admin),
+    "apply": cli.Command("make the routes what the file says; edits made otherwise stay", apply, add_dry_run),
+    "export": cli.Command("print the routes as YAML", export),
+    "migrate": cli.Command("bring the database's tables up to date", migrate),
+}
