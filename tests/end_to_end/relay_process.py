@@ -51,6 +51,8 @@ def free_port(host: str = "127.0.0.1") -> int:
 class Relay:
     """One relay process. `configuration` is the YAML as a mapping; host and port are filled in where absent."""
 
+    command: Sequence[str] = ("-m", "proxy", "proxy")
+
     def __init__(
         self,
         directory: Path,
@@ -83,7 +85,7 @@ class Relay:
         environment = {"PATH": "/usr/bin:/bin", "HOME": str(self.directory), "PYTHONPATH": str(REPOSITORY)}
         with self.output_file.open("ab") as output:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "proxy", "proxy", "--config", str(self.config_file)],
+                [sys.executable, *self.command, "--config", str(self.config_file)],
                 cwd=self.directory,
                 env=environment | self.environment,
                 stdin=subprocess.DEVNULL,
