@@ -1,0 +1,174 @@
+"""A database and its transactions: SQLite, PostgreSQL, MySQL or MariaDB behind the same few names.
+
+What is not the same is settled here, so that no service asks which database it talks to:
+
+- SQLite has one writer. A write transaction takes the file's lock as it begins (`BEGIN IMMEDIATE`), never half-way,
+  where SQLite would have to refuse it; writers of one process queue for it in order, those of others poll for 5 s.
+- SQLite syncs every commit (`synchronous=FULL`). `NORMAL` would be faster and loses the last commits in a power cut;
+  but an event is acknowledged in Redis, and a version is published, once it is committed, so a commit must last.
+- MySQL reads what is committed (`READ COMMITTED`, as PostgreSQL does by itself). Its own `REPEATABLE READ` would read
+  the rows of before the lock that a transaction waited for.
+
+Foreign exceptions end here: a database that cannot be reached is `DatabaseDown`; a transaction that lost to another one
+(a deadlock, a lock that did not come free) is made again, a few times, by `transact`.
+"""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from typing import Any, TypeVar
+
+from sqlalchemy import event
+from sqlalchemy.engine import URL, Connection
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from admin.database_url import Kind, parse, place
+
+T = TypeVar("T")
+
+CONNECT_S = 5
+BUSY_S = 5
+# Longer than any statement here takes; a server behind a dead network does not answer at all.
+STATEMENT_S = 60
+POOL_SIZE = 5
+ATTEMPTS_MAX = 6
+# The first pause before another attempt; each further one may be twice as long.
+PAUSE_S = 0.02
+
+# A pooled connection that stayed idle is asked whether it lives, so a restarted server is no error for the next call.
+_OPTIONS: dict[Kind, dict[str, Any]] = {
+    Kind.SQLITE: {"connect_args": {"timeout": BUSY_S}},
+    Kind.POSTGRESQL: {"connect_args": {"timeout": CONNECT_S, "command_timeout": STATEMENT_S}, "pool_pre_ping": True},
+    Kind.MYSQL: {
+        "connect_args": {"connect_timeout": CONNECT_S, "read_timeout": STATEMENT_S},
+        "pool_pre_ping": True,
+        "isolation_level": "READ COMMITTED",
+    },
+}
+# Serialization failure and deadlock of PostgreSQL; lock wait timeout and deadlock of MySQL; BUSY and LOCKED of SQLite.
+_SQLSTATES = {"40001", "40P01"}
+_MYSQL_CODES = {1205, 1213}
+_SQLITE_CODES = {5, 6}
+
+
+class DatabaseDown(Exception):  # noqa: N818 - it says what happened
+    """The database cannot be reached or does not answer. One line: which, where, why; no password."""
+
+    def __init__(self, where: str, error: BaseException) -> None:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        super().__init__(f"database: {where}: {reason[:200]}")
+
+
+class Conflict(Exception):  # noqa: N818 - it says what happened
+    """A transaction lost to another one and left nothing behind; it may be made again."""
+
+
+class Database:
+    """One database. Close it when done."""
+
+    def __init__(self, kind: Kind, url: URL) -> None:
+        self.kind = kind
+        self.url = url
+        self.place = place(kind, url)
+        self._engine = create_async_engine(
+            url, pool_size=POOL_SIZE, pool_timeout=CONNECT_S, hide_parameters=True, **_OPTIONS[kind]
+        )
+        self._writing = self._engine
+        self._turn = asyncio.Lock()
+        if kind is Kind.SQLITE:
+            event.listen(self._engine.sync_engine, "connect", _prepare_sqlite)
+            event.listen(self._engine.sync_engine, "begin", _begin_sqlite)
+            self._writing = self._engine.execution_options(sqlite_begin="BEGIN IMMEDIATE")
+
+    @asynccontextmanager
+    async def read(self) -> AsyncIterator[AsyncConnection]:
+        """A transaction that changes nothing."""
+        async with self._transaction(self._engine) as connection:
+            yield connection
+
+    @asynccontextmanager
+    async def write(self) -> AsyncIterator[AsyncConnection]:
+        """A transaction that is committed at the end of the block, or rolled back if that raises.
+
+        Not to be opened within another of the same database. Raises Conflict where `transact` would go on.
+        """
+        if self.kind is Kind.SQLITE:
+            async with self._turn, self._transaction(self._writing) as connection:
+                yield connection
+        else:
+            async with self._transaction(self._writing) as connection:
+                yield connection
+
+    async def transact(self, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
+        """Returns what `work` returns, done in one write transaction; in a new one for each that met a conflict.
+
+        Raises DatabaseDown once the attempts are used up.
+        """
+        for attempt in range(ATTEMPTS_MAX):
+            try:
+                async with self.write() as connection:
+                    return await work(connection)
+            except Conflict as conflict:
+                if attempt == ATTEMPTS_MAX - 1:
+                    raise DatabaseDown(self.place, conflict) from conflict
+            await asyncio.sleep(PAUSE_S * 2**attempt * random.uniform(0.5, 1))  # noqa: S311 - it is a pause
+        raise AssertionError
+
+    async def close(self) -> None:
+        await self._engine.dispose()
+
+    @asynccontextmanager
+    async def _transaction(self, engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
+        async with AsyncExitStack() as stack:
+            try:
+                connection = await stack.enter_async_context(engine.connect())
+            except Exception as error:  # OSError, the pool's, SQLAlchemy's, and some of the drivers' own
+                raise DatabaseDown(self.place, _cause(error)) from error
+            stack.enter_context(self._mapped())
+            await stack.enter_async_context(connection.begin())
+            yield connection
+
+    @contextmanager
+    def _mapped(self) -> Iterator[None]:
+        try:
+            yield
+        except DBAPIError as error:
+            if _is_conflict(error):
+                raise Conflict(str(_cause(error))) from error
+            if error.connection_invalidated or isinstance(error, (OperationalError, InterfaceError)):
+                raise DatabaseDown(self.place, _cause(error)) from error
+            raise
+
+
+def open_database(url: str) -> Database:
+    """The database that `url` names; nothing is connected yet. Raises ConfigError."""
+    return Database(*parse(url))
+
+
+def _prepare_sqlite(dbapi_connection: Any, _record: object) -> None:
+    """SQLite's settings of a connection. The journal's mode is the file's own: `migrate` sets it."""
+    # Python's module would begin transactions by itself, and late.
+    dbapi_connection.isolation_level = None
+    cursor = dbapi_connection.cursor()
+    for pragma in (f"busy_timeout = {BUSY_S * 1000}", "synchronous = FULL", "foreign_keys = ON"):
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    connection.exec_driver_sql(connection.get_execution_options().get("sqlite_begin", "BEGIN"))
+
+
+def _cause(error: BaseException) -> BaseException:
+    return error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
+
+
+def _is_conflict(error: DBAPIError) -> bool:
+    cause: Any = _cause(error)
+    if getattr(cause, "sqlstate", None) in _SQLSTATES:
+        return True
+    if getattr(cause, "sqlite_errorcode", 0) & 0xFF in _SQLITE_CODES:
+        return True
+    return bool(cause.args) and cause.args[0] in _MYSQL_CODES

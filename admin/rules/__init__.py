@@ -1,0 +1,1 @@
+"""Decisions of the control plane: values in, values out."""

@@ -1,0 +1,58 @@
+"""What differs between two sets of routes, and between two documents of the configuration. Pure."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from admin.rules.route_specs import plain
+from proxy.config import Route
+
+ROUTE = "route"
+# The part of a document in which each kind of thing stands.
+SECTIONS = {ROUTE: "routes"}
+
+
+class Change(msgspec.Struct, frozen=True):
+    """One difference; `before` is None for what was added, `after` for what was removed. Both are as JSON has them."""
+
+    kind: str
+    name: str
+    before: Any
+    after: Any
+
+
+def of_routes(before: Mapping[str, Route], after: Mapping[str, Route]) -> list[Change]:
+    """By prefix."""
+    differing = [prefix for prefix in before.keys() | after.keys() if before.get(prefix) != after.get(prefix)]
+    return [Change(ROUTE, prefix, _plain(before, prefix), _plain(after, prefix)) for prefix in sorted(differing)]
+
+
+def of_documents(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Change]:
+    """By kind and name."""
+    found: list[Change] = []
+    for kind, section in SECTIONS.items():
+        old, new = before.get(section, {}), after.get(section, {})
+        names = sorted(name for name in old.keys() | new.keys() if old.get(name) != new.get(name))
+        found += [Change(kind, name, old.get(name), new.get(name)) for name in names]
+    return found
+
+
+def document(routes: Mapping[str, Route]) -> dict[str, Any]:
+    """The whole configuration as one value, in one order."""
+    return {SECTIONS[ROUTE]: {prefix: plain(routes[prefix]) for prefix in sorted(routes)}}
+
+
+def summary(verb: str, changes: Sequence[Change]) -> str:
+    """A line about an edit: the name where there is one, else counts."""
+    if len(changes) == 1:
+        return f"{verb} {changes[0].kind} {changes[0].name}"
+    added = sum(change.before is None for change in changes)
+    removed = sum(change.after is None for change in changes)
+    counts = {"added": added, "changed": len(changes) - added - removed, "removed": removed}
+    return f"{verb}: " + ", ".join(f"{count} {what}" for what, count in counts.items() if count)
+
+
+def _plain(routes: Mapping[str, Route], prefix: str) -> dict[str, Any] | None:
+    route = routes.get(prefix)
+    return None if route is None else plain(route)

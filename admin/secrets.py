@@ -1,0 +1,138 @@
+"""Short texts that must not lie readable in a table: encrypted here, and nowhere else.
+
+Fernet (AES-128-CBC with HMAC-SHA-256) under one key or several: the first encrypts, all of them decrypt, so a key is
+rotated by putting a new one in front and writing every secret anew with `reencrypt`. Keys come from
+RELAYGATE_SECRET_KEY or, where that is empty, from a file that the first start makes for its owner alone.
+
+Each secret has a **purpose**, such as `credential:42`, without which it is not decrypted. Fernet has no associated
+data, so the purpose stands in the text that is encrypted and thereby authenticated, before a NUL: whoever can write the
+table but has no key cannot put one column's or one row's secret in another's place, where it would be sent elsewhere. A
+key derived for each purpose would do as well, and could not be rotated without knowing all purposes.
+"""
+
+import os
+import re
+import stat
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from cryptography.fernet import Fernet, InvalidToken, MultiFernet
+
+from proxy.config import ConfigError
+
+VARIABLE = "RELAYGATE_SECRET_KEY"
+_FORM = "expected 32 bytes in URL-safe base64, which is 44 characters"
+
+
+class SecretError(Exception):
+    """A secret that cannot be decrypted. Its text names the purpose and no secret."""
+
+
+class Secrets:
+    """Encrypts with the first of `keys`, decrypts with any. Raises ConfigError, which says of which place they are."""
+
+    def __init__(self, keys: Sequence[str], where: str) -> None:
+        self._where = where
+        if not keys:
+            raise ConfigError(where, "no key")
+        fernets: list[Fernet] = []
+        for position, key in enumerate(keys, 1):
+            try:
+                fernets.append(Fernet(key))
+            except ValueError:
+                raise ConfigError(where, f"key {position} of {len(keys)} is not a key, {_FORM}") from None
+        self._fernet = MultiFernet(fernets)
+
+    def encrypt(self, text: str, purpose: str) -> str:
+        """In ASCII, about 100 + 4/3 of the bytes of text and purpose. ValueError for a purpose with a NUL."""
+        return self._fernet.encrypt(_frame(purpose) + text.encode()).decode()
+
+    def decrypt(self, text: str, purpose: str) -> str:
+        """Raises SecretError if the key is another, the text is damaged, or it was encrypted for another purpose."""
+        try:
+            frame = self._fernet.decrypt(text.encode())
+        except (InvalidToken, ValueError):
+            raise self._unreadable(purpose) from None
+        head = _frame(purpose)
+        if not frame.startswith(head):
+            raise SecretError(f"secret of {purpose}: it was encrypted for another purpose")
+        return frame[len(head) :].decode()
+
+    def reencrypt(self, text: str) -> str:
+        """The same secret under the first key. Raises SecretError."""
+        try:
+            return self._fernet.rotate(text.encode()).decode()
+        except (InvalidToken, ValueError):
+            raise self._unreadable("a row") from None
+
+    def _unreadable(self, purpose: str) -> SecretError:
+        return SecretError(f"secret of {purpose}: no key of {self._where} is the one that it was encrypted with")
+
+
+def load_secrets(environment: Mapping[str, str], path: Path) -> Secrets:
+    """The secrets of an installation: keys from the environment, else from the file `path`, which is made if absent.
+
+    Raises ConfigError, among others for a file that others than its owner may read.
+    """
+    given = environment.get(VARIABLE, "").strip()
+    if given:
+        return Secrets(_split(given), VARIABLE)
+    try:
+        return Secrets(_split(_read_or_make(path)), str(path))
+    except OSError as error:
+        raise ConfigError(str(path), error.strerror or type(error).__name__) from None
+    except UnicodeError:
+        raise ConfigError(str(path), f"not a key, {_FORM}") from None
+
+
+def _split(text: str) -> list[str]:
+    return [key for key in re.split(r"[,\s]+", text) if key]
+
+
+def _read_or_make(path: Path) -> str:
+    try:
+        return _read(path)
+    except FileNotFoundError:
+        _make(path)
+        return _read(path)
+
+
+def _read(path: Path) -> str:
+    with path.open(encoding="ascii") as file:
+        mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
+        if mode & (stat.S_IRWXG | stat.S_IRWXO):
+            raise ConfigError(str(path), f"others may read it (mode {mode:04o}), expected 0600: chmod 600 {path}")
+        return file.read()
+
+
+def _make(path: Path) -> None:
+    """Makes the file with a new key, whole or not at all. Of two starts at once one makes it, and both read it."""
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # 0600 by its contract
+    try:
+        with os.fdopen(descriptor, "w", encoding="ascii") as file:
+            file.write(Fernet.generate_key().decode() + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        try:
+            os.link(name, path)  # unlike a rename, it fails where the other start was first
+        except FileExistsError:
+            return
+    finally:
+        Path(name).unlink()
+    _sync(path.parent)
+
+
+def _sync(folder: Path) -> None:
+    """A new name is safe from a power cut once its folder is written too; secrets without their key are lost."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _frame(purpose: str) -> bytes:
+    if "\0" in purpose:
+        raise ValueError("a purpose has no NUL")
+    return purpose.encode() + b"\0"
