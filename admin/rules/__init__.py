@@ -1,0 +1,1 @@
+"""What the control plane decides: values in, values out. No I/O, no clock, no randomness of its own."""
