@@ -1,137 +1,95 @@
-"""The process of the control plane: database, publisher and admin API, in one event loop and at low priority."""
+"""The admin API's process: Granian with one worker, which gives way to the data plane.
 
-import asyncio
-import contextlib
-import logging
+Its parent restarts the worker if it dies, and passes signals on. SIGTERM lets running requests end.
+"""
+
 import os
-import signal
 import sys
-import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, NamedTuple
 
-from granian.constants import Interfaces
-from granian.server.embed import Server
+from granian.constants import HTTPModes, Interfaces, Loops, SSLProtocols
+from granian.http import HTTP1Settings
+from granian.log import LogLevels
+from granian.server.mp import MPServer
 from litestar import Litestar
 
-from admin.app import create_app
-from admin.auth import refuse_to_start
-from admin.context import Services
-from admin.database import Database, open_database
-from admin.migrations import migrate
-from admin.publisher import Publisher
-from admin.rules import tokens
-from admin.services.actions import Actions
-from admin.services.edits import Editor
-from admin.services.routes import Routes
-from admin.services.settings import Settings
-from admin.services.versions import Versions
-from admin.sources import ROUTES_OF_THE_FILE, apply_file
-from proxy.config import Admin, Config, ConfigError, Route
-from proxy.shared_state.breaker import Breaker, Guard
-from proxy.shared_state.client import Client, connect
-from proxy.shared_state.published import RoutesSection
-from proxy.snapshot import compile_snapshot
-from proxy.upstream.pool import Pools
-
-log = logging.getLogger("relaygate")
+from proxy.config import ListenerTls
+from proxy.server import Wakeup, check_address
 
 NICENESS = 10
-ADMIN_TOKEN = "admin_token"  # noqa: S105 - the name of the setting that keeps its digest
+"""How much the kernel prefers the data plane when both want the processor."""
+HEADER_TIMEOUT_S = 30.0
+BUFFER_BYTES = 32 * 1024
+CONNECTIONS_MAX = 1024
+DRAIN_TIMEOUT_S = 10
 
 
-async def serve(config: Config, load: Callable[[], Config]) -> int:
-    """Runs the control plane until a signal ends it; returns the exit status. Raises ConfigError."""
-    if config.redis.url is None:
-        raise ConfigError("redis.url", "the control plane publishes through Redis: expected a URL, or `relaygate serve`")
-    os.nice(NICENESS)
-    logging.basicConfig(
-        level=config.server.log_level.upper(),
-        stream=sys.stderr,
-        format="%(asctime)s %(levelname)s %(name)s %(message)s",
-    )
-    async with opened(config) as database:
-        await migrate(database)
-        client = connect(config.redis.url)
-        try:
-            await run(config, load, database, client)
-        finally:
-            await client.aclose()
-    return 0
+class Listener(NamedTuple):
+    """Where the admin API listens. With TLS it offers HTTP/1.1 and HTTP/2, else HTTP/1.1."""
+
+    host: str
+    port: int
+    tls: ListenerTls | None = None
 
 
-async def run(config: Config, load: Callable[[], Config], database: Database, client: Client) -> None:
-    """Serves the admin API and publishes what changes, until a signal ends it."""
-    settings = Settings(database)
-    token_hash = await admin_token(config.admin, settings)
-    refuse_to_start(config.admin.host, token_hash)
-    editor = Editor(database, lambda routes: validate(config, routes), now_ms)
-    routes, versions = Routes(editor), Versions(editor)
-    await apply_file(config.routes, routes, settings)
-    guard = Guard(Breaker())
+class AppLoader:
+    """Makes the application in the worker, and makes the worker nice."""
 
-    async def newest() -> RoutesSection:
-        return RoutesSection(await versions.newest(), await routes.all())
+    def __init__(self, make: Callable[[], Litestar]) -> None:
+        self._make = make
 
-    publisher = Publisher(client, guard, newest)
-    probes = {"database": settings_probe(settings), "redis": lambda: guard.call(client.ping)}
-    services = Services(routes, versions, settings, Actions(database, now_ms))
-    app = create_app(services, token_hash=token_hash, probes=probes)
-    server = Server(app, address=config.admin.host, port=config.admin.port, interface=Interfaces.ASGI, log_enabled=False)
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, server.stop)
-    publishing = loop.create_task(publisher.run())
-    try:
-        await server.serve()
-    finally:
-        publishing.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await publishing
+    def __call__(self) -> Litestar:
+        os.nice(NICENESS)
+        return self._make()
 
 
-@asynccontextmanager
-async def opened(config: Config) -> AsyncIterator[Database]:
-    """The database that the settings name, or the file in the data directory. Raises ConfigError."""
-    directory = Path(config.data_dir).absolute()
-    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    database = open_database(config.database.url or f"sqlite:///{directory / 'relaygate.db'}")
-    try:
-        yield database
-    finally:
-        await database.close()
+class AdminServer(MPServer):
+    """Granian's parent process of one worker."""
+
+    def __init__(self, listener: Listener) -> None:
+        tls = listener.tls
+        super().__init__(
+            "relaygate-admin",
+            address=listener.host,
+            port=listener.port,
+            interface=Interfaces.ASGI,
+            workers=1,
+            loop=Loops.uvloop,
+            http=HTTPModes.http1 if tls is None else HTTPModes.auto,
+            websockets=False,
+            backpressure=CONNECTIONS_MAX,
+            http1_settings=HTTP1Settings(
+                header_read_timeout=int(HEADER_TIMEOUT_S * 1000), max_buffer_size=BUFFER_BYTES
+            ),
+            log_level=LogLevels.error,
+            ssl_cert=None if tls is None else Path(tls.certificate),
+            ssl_key=None if tls is None else Path(tls.key),
+            ssl_ca=None if tls is None or tls.client_ca is None else Path(tls.client_ca),
+            ssl_protocol_min=SSLProtocols.tls12,
+            ssl_client_verify=tls is not None and tls.client_ca is not None,
+            respawn_failed_workers=True,
+            workers_kill_timeout=DRAIN_TIMEOUT_S,
+        )
+        self.main_loop_interrupt = Wakeup()  # type: ignore[assignment]
+        self._scheme = "http" if tls is None else "https"
+
+    def startup(self, spawn_target: Any, target_loader: Any) -> None:
+        super().startup(spawn_target, target_loader)
+        host = f"[{self.bind_addr}]" if ":" in self.bind_addr else self.bind_addr
+        print(f"relaygate: admin API on {self._scheme}://{host}:{self.bind_port}", file=sys.stderr, flush=True)  # noqa: T201
+
+    def signal_handler_interrupt(self, *args: Any, **kwargs: Any) -> None:
+        for worker in self.wrks:
+            worker.interrupt_by_parent = True  # Ctrl-C reaches the worker as well; that is no failure of its
+        super().signal_handler_interrupt(*args, **kwargs)
 
 
-async def admin_token(admin: Admin, settings: Settings) -> str:
-    """Returns the digest of the admin token: of the one that is set, or else of one made at the first start.
+def run(make: Callable[[], Litestar], listener: Listener) -> None:
+    """Serves what `make` returns, which is called in the worker, until a signal ends it.
 
-    That one is printed, once. A token that is set replaces what was kept.
+    Raises ConfigError where the address cannot be had.
     """
-    kept = await settings.get(ADMIN_TOKEN)
-    if admin.token is not None:
-        if kept is None or not tokens.matches(admin.token, kept):
-            kept = tokens.digest(admin.token, os.urandom(tokens.SALT_BYTES))
-            await settings.put(ADMIN_TOKEN, kept)
-    elif kept is None:
-        token = tokens.made(os.urandom(tokens.RANDOM_BYTES))
-        kept = tokens.digest(token, os.urandom(tokens.SALT_BYTES))
-        await settings.put(ADMIN_TOKEN, kept)
-        print(f"relaygate: admin token, shown this once: {token}", file=sys.stderr, flush=True)  # noqa: T201
-    return kept
-
-
-def validate(config: Config, routes: dict[str, Route]) -> None:
-    """Raises ConfigError for routes that a worker could not compile."""
-    try:
-        compile_snapshot(Config(server=config.server, routes=routes), Pools(asyncio.get_running_loop()))
-    except (OSError, ValueError) as error:
-        raise ConfigError("routes", str(error)) from None
-
-
-def settings_probe(settings: Settings) -> Callable[[], "asyncio.Future[object]"]:
-    return lambda: asyncio.ensure_future(settings.get(ADMIN_TOKEN))
-
-
-def now_ms() -> int:
-    return time.time_ns() // 1_000_000
+    check_address(listener.host, listener.port)
+    AdminServer(listener).serve(target_loader=AppLoader(make), wrap_loader=False)

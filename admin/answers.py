@@ -1,0 +1,123 @@
+"""What the admin API answers when it does not do what was asked: one shape, and one table.
+
+The text that reaches a client comes from here or from a check of what he sent, never from a foreign exception.
+"""
+
+from collections.abc import Mapping
+from typing import Literal
+
+import msgspec
+from litestar.openapi.datastructures import ResponseSpec
+
+from admin.services.failures import DuplicateRoute, NoSuchRoute, NoSuchVersion
+from proxy.config import ConfigError
+
+
+class Answer(msgspec.Struct, frozen=True, kw_only=True):
+    """What every answer to a request that was done begins with."""
+
+    success: Literal[True] = True
+
+
+class Problem(msgspec.Struct, frozen=True, kw_only=True):
+    """An error: `error` is the word that programs match on, `message` the sentence for people."""
+
+    success: Literal[False] = False
+    error: str
+    message: str
+
+
+class Refusal(Exception):  # noqa: N818 - it says what it is
+    """A request is not done. Raised anywhere below an endpoint, it becomes the answer."""
+
+    def __init__(self, status: int, error: str, message: str, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(error)
+        self.status = status
+        self.problem = Problem(error=error, message=message)
+        self.headers = dict(headers or {})
+
+
+def bad_request(message: str) -> Refusal:
+    return Refusal(400, "bad_request", message)
+
+
+def no_mapping() -> Refusal:
+    return Refusal(404, "not_found", "There is no mapping for this prefix.")
+
+
+def no_version() -> Refusal:
+    return Refusal(404, "not_found", "There is no version of this number.")
+
+
+def of_failure(failure: Exception) -> Refusal | None:
+    """Returns the answer to what a service refused to do, None where that is something else."""
+    match failure:
+        case Refusal():
+            return failure
+        case DuplicateRoute():
+            return Refusal(400, "duplicate", "There is a mapping for this prefix already.")
+        case NoSuchRoute():
+            return no_mapping()
+        case NoSuchVersion():
+            return no_version()
+        case ConfigError():
+            return Refusal(400, "unusable", str(failure))
+        case _:
+            return None
+
+
+def unauthorized(message: str) -> Refusal:
+    return Refusal(401, "unauthorized", message, {"WWW-Authenticate": "Bearer"})
+
+
+def forbidden(message: str) -> Refusal:
+    return Refusal(403, "forbidden", message)
+
+
+def too_many_attempts(wait_s: int) -> Refusal:
+    message = f"Too many attempts with a wrong token; the next is possible in {wait_s} s."
+    return Refusal(429, "too_many_attempts", message, {"Retry-After": str(wait_s)})
+
+
+def not_configured() -> Refusal:
+    return Refusal(503, "not_configured", "The admin API has no token; set ADMIN_TOKEN.")
+
+
+# What the HTTP layer itself refuses, by status.
+OF_STATUS = {
+    400: Problem(error="bad_request", message="The request is malformed."),
+    404: Problem(error="not_found", message="There is nothing at this path."),
+    405: Problem(error="method_not_allowed", message="This path does not take this method."),
+    408: Problem(error="body_timeout", message="The request body did not arrive in time."),
+    413: Problem(error="body_too_large", message="The request body is over 1 MiB."),
+    415: Problem(error="unsupported_media_type", message="The body has to be application/json."),
+}
+UNAVAILABLE = Problem(error="unavailable", message="The database cannot be reached.")
+INTERNAL = Problem(error="internal", message="The admin API failed; its log says more.")
+
+_DESCRIPTIONS = {
+    400: "The request cannot be used; the message names the field.",
+    401: "The token or the session is wrong, or there is none.",
+    403: "The session's cookie came from a page of another origin.",
+    404: "There is no such thing.",
+    405: "This path does not take this method.",
+    408: "The body did not arrive in time.",
+    413: "The body is over 1 MiB.",
+    415: "The body is not application/json.",
+    429: "Too many attempts with a wrong token; `Retry-After` says when the next is possible.",
+    500: "The admin API failed.",
+    503: "The admin API has no token, or the database cannot be reached.",
+}
+
+
+def of_status(status: int) -> Refusal:
+    problem = OF_STATUS[status]
+    return Refusal(status, problem.error, problem.message)
+
+
+def documented(*statuses: int) -> dict[int, ResponseSpec]:
+    """Returns the documentation of error answers; 500 is always among them."""
+    return {
+        status: ResponseSpec(Problem, description=_DESCRIPTIONS[status], generate_examples=False)
+        for status in sorted({*statuses, 500})
+    }

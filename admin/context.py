@@ -1,0 +1,96 @@
+"""What every endpoint needs: the services, who is asking, and the log of actions."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any, NamedTuple
+
+from litestar import Request
+from litestar.datastructures import State
+
+from admin.answers import of_failure
+from admin.auth import Authentication, Caller
+from admin.ports import ActionsService, RoutesService, SettingsService, VersionsService
+
+log = logging.getLogger("relaygate")
+
+AdminRequest = Request[Any, Any, State]
+
+DONE = "done"
+FAILED = "failed"
+
+
+class Services(NamedTuple):
+    """The SQL side."""
+
+    routes: RoutesService
+    versions: VersionsService
+    settings: SettingsService
+    actions: ActionsService
+
+
+def services_of(request: AdminRequest) -> Services:
+    services: Services = request.app.state.services
+    return services
+
+
+def authentication_of(request: AdminRequest) -> Authentication:
+    authentication: Authentication = request.app.state.authentication
+    return authentication
+
+
+def one_change_at_a_time(request: AdminRequest) -> asyncio.Lock:
+    """Returns what to hold between reading a thing and replacing it, so that of two changes none is lost."""
+    lock: asyncio.Lock = request.app.state.one_change_at_a_time
+    return lock
+
+
+def caller_of(request: AdminRequest) -> Caller:
+    caller: Caller = request.scope["user"]
+    return caller
+
+
+@asynccontextmanager
+async def recorded(
+    request: AdminRequest, action: str, target: str, detail: Mapping[str, Any] | None = None
+) -> AsyncIterator[Caller]:
+    """Appends what is done within to the log of actions, with its outcome: `done`, a refusal's word, or `failed`.
+
+    What a service refuses becomes a Refusal.
+    """
+    caller = caller_of(request)
+    outcome = FAILED
+    try:
+        yield caller
+        outcome = DONE
+    except Exception as failure:
+        refusal = of_failure(failure)
+        if refusal is None:
+            raise
+        outcome = refusal.problem.error
+        raise refusal from None
+    finally:
+        await record(services_of(request).actions, caller, action, target, outcome, detail)
+
+
+async def record(
+    actions: ActionsService,
+    caller: Caller,
+    action: str,
+    target: str,
+    outcome: str,
+    detail: Mapping[str, Any] | None = None,
+) -> None:
+    """Appends one action. It is done already, so a log that cannot be written is no error for whoever asked."""
+    try:
+        await actions.append(
+            actor=caller.actor,
+            address=caller.address,
+            action=action,
+            target=target,
+            detail=detail or {},
+            outcome=outcome,
+        )
+    except Exception as error:
+        log.error("an action is not in the log of actions: %s by %s: %s", action, caller.actor, type(error).__name__)  # noqa: TRY400

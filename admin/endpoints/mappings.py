@@ -1,0 +1,225 @@
+"""Routes by the name and in the shape that reference 003 gives them: mappings of a prefix to a target.
+
+What a route can do beyond its target are further fields of the same names as in the YAML file; who does not know them
+need not send them, and a change leaves them as they are.
+"""
+
+from typing import Annotated, Any
+
+import msgspec
+from litestar import delete, get, post, put
+from litestar.params import Parameter
+
+from admin import answers
+from admin.answers import Answer, documented
+from admin.context import AdminRequest, one_change_at_a_time, recorded, services_of
+from admin.endpoints.pages import Text, plain
+from admin.ports import StoredRoute
+from admin.request_bodies import body_of, fields_of, takes, takes_some_of
+from admin.rules.prefix_paths import prefix_in
+from proxy.config import Route
+from proxy.sources import values
+
+BASE = "/api/mappings"
+PREFIX_CHARACTERS_MAX = 512
+BATCH_MAX = 10_000
+EVERYTHING = 1_000_000
+"""Without a limit, a list has all that there is, as the reference's has."""
+
+Prefix = Annotated[str, msgspec.Meta(min_length=1, max_length=PREFIX_CHARACTERS_MAX)]
+
+
+class NewMapping(Route, frozen=True, kw_only=True):
+    """A prefix, its target, and the options of a route."""
+
+    prefix: Prefix
+
+
+class Prefixes(msgspec.Struct, frozen=True):
+    """The mappings to delete."""
+
+    prefixes: Annotated[list[Prefix], msgspec.Meta(min_length=1, max_length=BATCH_MAX)]
+
+
+class Mappings(Answer, frozen=True, kw_only=True):
+    """Targets by prefix, and the options that differ from the defaults.
+
+    `version` is that of the configuration; `next`, where there is more, is what to give as `after`.
+    """
+
+    count: int
+    mappings: dict[str, str]
+    options: dict[str, dict[str, Any]]
+    version: int
+    next: str | None
+
+
+class Mapping(Answer, frozen=True, kw_only=True):
+    """One mapping with all its options; times in milliseconds since 1970."""
+
+    prefix: str
+    target: str
+    options: dict[str, Any]
+    created_at: int
+    updated_at: int
+
+
+class Changed(Answer, frozen=True, kw_only=True):
+    """A mapping has been changed; `version` is the new one of the configuration."""
+
+    prefix: str
+    message: str
+    version: int
+
+
+class Deleted(Answer, frozen=True, kw_only=True):
+    """Which mappings have been deleted, and which were not there."""
+
+    deleted: list[str]
+    absent: list[str]
+
+
+_ERRORS = documented(401, 403, 429, 503)
+
+
+@get(BASE, responses=documented(400) | _ERRORS)
+async def list_mappings(
+    request: AdminRequest,
+    q: Text = "",
+    after: Text = "",
+    limit: Annotated[
+        int | None, Parameter(ge=1, le=500, description="How many to return at most; all without.")
+    ] = None,
+) -> Mappings:
+    """Lists mappings by prefix: all, or those with `q` in prefix or target."""
+    services = services_of(request)
+    wanted = limit or EVERYTHING
+    found = await services.routes.search(plain("q", q), plain("after", after), wanted + 1)
+    shown = found[:wanted]
+    return Mappings(
+        count=len(shown),
+        mappings={stored.prefix: stored.route.target for stored in shown},
+        options={stored.prefix: options for stored in shown if (options := notable(stored.route))},
+        version=await services.versions.newest(),
+        next=shown[-1].prefix if len(found) > wanted else None,
+    )
+
+
+@post(BASE, operation_class=takes(NewMapping), responses=documented(400, 408, 413, 415) | _ERRORS)
+async def create_mapping(request: AdminRequest) -> Changed:
+    """Adds a mapping; 400 where there is one of this prefix."""
+    given = msgspec.structs.asdict(await body_of(request, NewMapping))
+    prefix = _prefix("prefix", given.pop("prefix"))
+    async with recorded(request, "mapping.create", prefix) as caller:
+        version = await services_of(request).routes.create(prefix, Route(**given), caller.actor)
+    return Changed(prefix=prefix, message="Added.", version=version)
+
+
+@post(
+    f"{BASE}/batch-delete",
+    status_code=200,
+    operation_class=takes(Prefixes),
+    responses=documented(400, 408, 413, 415) | _ERRORS,
+)
+async def delete_mappings(request: AdminRequest) -> Deleted:
+    """Deletes mappings; those that are not there are told, and are no error."""
+    body = await body_of(request, Prefixes)
+    prefixes = list(dict.fromkeys(_prefix("prefixes", prefix) for prefix in body.prefixes))
+    async with recorded(request, "mapping.batch-delete", f"{len(prefixes)} mappings", {"prefixes": prefixes}) as caller:
+        deleted = list(await services_of(request).routes.delete_many(prefixes, caller.actor))
+    return Deleted(deleted=deleted, absent=[prefix for prefix in prefixes if prefix not in set(deleted)])
+
+
+ONE = BASE + "/{prefix:path}"
+
+
+@get(ONE, responses=documented(404) | _ERRORS)
+async def get_mapping(request: AdminRequest) -> Mapping:
+    """Shows a mapping."""
+    stored = await _stored(request)
+    return Mapping(
+        prefix=stored.prefix,
+        target=stored.route.target,
+        options=options_of(stored.route),
+        created_at=stored.created_at,
+        updated_at=stored.updated_at,
+    )
+
+
+@put(ONE, operation_class=takes_some_of(Route), responses=documented(400, 404, 408, 413, 415) | _ERRORS)
+async def change_mapping(request: AdminRequest) -> Changed:
+    """Changes the fields of a mapping that are given; the others stay as they are."""
+    given = await fields_of(request, Route)
+    if not given:
+        raise answers.bad_request("the body is empty, expected the fields to change, such as target")
+    async with one_change_at_a_time(request):
+        stored = await _stored(request)
+        async with recorded(request, "mapping.change", stored.prefix, {"fields": sorted(given)}) as caller:
+            changed = msgspec.structs.replace(stored.route, **given)
+            version = await services_of(request).routes.replace(stored.prefix, changed, caller.actor)
+    return Changed(prefix=stored.prefix, message="Changed.", version=version)
+
+
+@delete(ONE, status_code=200, responses=documented(400, 404) | _ERRORS)
+async def delete_mapping(request: AdminRequest) -> Changed:
+    """Deletes a mapping."""
+    prefix = _named(request)
+    async with recorded(request, "mapping.delete", prefix) as caller:
+        version = await services_of(request).routes.delete(prefix, caller.actor)
+    return Changed(prefix=prefix, message="Deleted.", version=version)
+
+
+def options_of(route: Route) -> dict[str, Any]:
+    """All of a route but its target, as JSON has it."""
+    fields: dict[str, Any] = msgspec.to_builtins(route)
+    del fields["target"]
+    return fields
+
+
+def notable(route: Route) -> dict[str, Any]:
+    """The options that differ from the defaults."""
+    defaults = options_of(Route(target=route.target))
+    return {name: value for name, value in options_of(route).items() if value != defaults[name]}
+
+
+def _prefix(name: str, text: str) -> str:
+    try:
+        return values.prefix(text)
+    except ValueError as error:
+        raise answers.bad_request(f"{name}: not a prefix, expected {error}") from None
+
+
+def _named(request: AdminRequest) -> str:
+    """The prefix that the path of a request names."""
+    raw_path = request.scope.get("raw_path") or request.scope["path"].encode()
+    prefix = prefix_in(raw_path, BASE)
+    if prefix is None:
+        raise answers.no_mapping()
+    return prefix
+
+
+async def _stored(request: AdminRequest) -> StoredRoute:
+    stored = await services_of(request).routes.get(_named(request))
+    if stored is None:
+        raise answers.no_mapping()
+    return stored
+
+
+# A prefix may be spelled as the path of another endpoint, and `%2F`, that of the route for everything, is decoded and
+# lost before routing. Which prefix is meant is read from the path as it was sent.
+_BATCH_DELETE = f"{BASE}/batch-delete"
+_ODDLY_SPELLED = [
+    get(_BATCH_DELETE, include_in_schema=False)(get_mapping.fn),
+    put([_BATCH_DELETE, BASE], include_in_schema=False)(change_mapping.fn),
+    delete([_BATCH_DELETE, BASE], status_code=200, include_in_schema=False)(delete_mapping.fn),
+]
+
+PRIVATE = [
+    list_mappings,
+    create_mapping,
+    delete_mappings,
+    get_mapping,
+    change_mapping,
+    delete_mapping,
+    *_ODDLY_SPELLED,
+]

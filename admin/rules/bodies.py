@@ -1,0 +1,89 @@
+"""JSON bodies to structs, strictly. Pure; every refusal is a BodyError that names the field and what was expected.
+
+A refusal tells the type that was found, never the value: that may be a secret.
+"""
+
+from typing import Any, TypeVar
+
+import msgspec
+from msgspec import inspect
+
+from proxy.sources import structs
+
+AnyStruct = TypeVar("AnyStruct", bound=msgspec.Struct)
+
+_JSON_TYPES = {
+    dict: "an object",
+    list: "a list",
+    str: "text",
+    bool: "true or false",
+    int: "a number",
+    float: "a number",
+}
+
+
+class BodyError(Exception):
+    """A body that cannot be used, in one line."""
+
+
+def read(struct: type[AnyStruct], body: bytes) -> AnyStruct:
+    """Returns the struct that a body describes."""
+    return _built(struct, fields(struct, body), "")
+
+
+def fields(struct: type[msgspec.Struct], body: bytes) -> dict[str, Any]:
+    """Returns those fields of a struct that a body gives."""
+    try:
+        value = msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        reason = str(error) if isinstance(error, msgspec.DecodeError) else "it cannot be decoded"
+        raise BodyError(f"the body is not JSON: {reason}") from None
+    return _fields(struct, value, "")
+
+
+def _built(struct: type[AnyStruct], given: dict[str, Any], prefix: str) -> AnyStruct:
+    for field in msgspec.structs.fields(struct):
+        if field.required and field.name not in given:
+            raise BodyError(f"{prefix}{field.name}: missing")
+    return struct(**given)
+
+
+def _fields(struct: type[msgspec.Struct], value: Any, where: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise BodyError(f"{where or 'the body'}: found {_found(value)}, expected an object")
+    types = {field.name: field.type for field in msgspec.structs.fields(struct)}
+    prefix = f"{where}." if where else ""
+    for name in value:
+        if name not in types:
+            raise BodyError(f"{prefix}{_shown(name)}: unknown field, {structs.nearest(name, types)}")
+    return {name: _field(types[name], item, f"{prefix}{name}") for name, item in value.items()}
+
+
+def _field(type_: Any, value: Any, where: str) -> Any:
+    if isinstance(type_, type) and issubclass(type_, msgspec.Struct):
+        return _built(type_, _fields(type_, value, where), f"{where}.")
+    try:
+        return msgspec.convert(value, type_, strict=True)
+    except msgspec.ValidationError:
+        expected = _expectation(inspect.type_info(type_))
+        raise BodyError(f"{where}: found {_found(value)}, expected {expected}") from None
+
+
+def _expectation(info: inspect.Type) -> str:
+    match info:
+        case inspect.ListType(min_length=int(low), max_length=int(high)):
+            return f"a list of {low} to {high} texts"
+        case inspect.StrType(min_length=int(low), max_length=int(high)):
+            return f"text of {low} to {high} characters"
+        case _:
+            return structs.expectation(info)
+
+
+def _found(value: Any) -> str:
+    return "null" if value is None else _JSON_TYPES[type(value)]
+
+
+def _shown(name: str) -> str:
+    """A name that a client made up, in one line of sane length."""
+    plain = "".join(char if char.isprintable() else "?" for char in name)
+    return plain if len(plain) <= 40 else f"{plain[:37]}..."
