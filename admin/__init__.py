@@ -3,10 +3,11 @@
 - `cli.py` (`__main__.py`) is the whole command line: `proxy/cli.py`'s commands and these. `supervisor.py` runs both
   planes and the embedded Redis on one machine; `control_plane.py` puts the control plane together; `commands.py` does
   what the command line asks of the database.
-- `database.py` opens a database from its URL (`database_url.py`) and gives transactions; `tables.py` says what is in it,
-  `migrations/` make it so. `secrets.py` encrypts what must not lie readable in a table.
+- `database.py` opens a database from its URL (`database_url.py`) and gives transactions; `tables.py` says what is in
+  it, `migrations/` make it so. `secrets.py` encrypts what must not lie readable in a table.
 - `services/` has one noun a file: what can be asked of it and done to it. `services/edits.py` is the one transaction in
-  which the configuration changes. `publisher.py` takes the newest version to Redis; `sources.py` brings the YAML file in.
+  which the configuration changes. `publisher.py` takes the newest version to Redis; `sources.py` brings the YAML file
+  in.
 - `app.py` makes the Litestar application; `server.py` runs it, as one process of low priority. `auth.py` says who may:
   the admin token, or a session (`sessions.py`). `context.py` hands endpoints what they need, and records what they do.
 - `endpoints/` has one noun a file. `request_bodies.py` reads what they are sent, `answers.py` is the table of what they

@@ -20,11 +20,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def serve(options: cli.Options, load: Callable[[], Config]) -> int:
-    return run("admin.supervisor", "supervise", load(), cli.given(options))
+    status: int = run("admin.supervisor", "supervise", load(), cli.given(options))
+    return status
 
 
 def admin(_options: cli.Options, load: Callable[[], Config]) -> int:
-    return run("admin.server", "serve", load(), load)
+    status: int = importlib.import_module("admin.control_plane").run(load())
+    return status
 
 
 def migrate(_options: cli.Options, load: Callable[[], Config]) -> int:

@@ -6,9 +6,8 @@ What they change is published by the control plane within a second.
 import yaml
 
 from admin import migrations, sources
+from admin.control_plane import editor, opened
 from admin.rules import route_specs
-from admin.server import now_ms, opened, validate
-from admin.services.edits import Editor
 from admin.services.routes import Routes
 from admin.services.settings import Settings
 from proxy.config import Config
@@ -25,7 +24,7 @@ async def apply(config: Config, *, dry_run: bool) -> str:
     async with opened(config) as database:
         await migrations.migrate(database)
         settings = Settings(database)
-        routes = Routes(Editor(database, lambda wanted: validate(config, wanted), now_ms))
+        routes = Routes(editor(config, database))
         if dry_run:
             plan = await routes.plan(config.routes, await sources.last_applied(settings))
         else:
@@ -37,7 +36,7 @@ async def export(config: Config) -> str:
     """Returns the routes as YAML that `apply` takes."""
     async with opened(config) as database:
         await migrations.migrate(database)
-        routes = await Routes(Editor(database, lambda wanted: None, now_ms)).all()
+        routes = await Routes(editor(config, database)).all()
     plain = {prefix: route_specs.plain(route) for prefix, route in sorted(routes.items())}
     short = {prefix: spec["target"] if spec.keys() == {"target"} else spec for prefix, spec in plain.items()}
     return yaml.safe_dump({"routes": short}, sort_keys=False, allow_unicode=True)

@@ -8,8 +8,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 
-from redis.exceptions import RedisError
-
+from admin.database import DatabaseDown
 from proxy.shared_state import published
 from proxy.shared_state.breaker import Guard, StoreUnavailable
 from proxy.shared_state.client import Client
@@ -19,17 +18,24 @@ log = logging.getLogger("relaygate")
 
 CHECK_S = 1.0
 
-Newest = Callable[[], Awaitable[published.RoutesSection]]
-"""Reads the newest version from SQL."""
-
 
 class Publisher:
-    """Keeps what is published the newest that there is."""
+    """Keeps what is published the newest that there is.
 
-    def __init__(self, client: Client, guard: Guard, newest: Newest) -> None:
+    `number` reads the newest version's number from SQL, `section` all of it.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        guard: Guard,
+        number: Callable[[], Awaitable[int]],
+        section: Callable[[], Awaitable[published.RoutesSection]],
+    ) -> None:
         self._client = client
         self._guard = guard
-        self._newest = newest
+        self._number = number
+        self._section = section
         self._wanted = asyncio.Event()
 
     def publish_soon(self) -> None:
@@ -37,10 +43,10 @@ class Publisher:
 
     async def publish(self) -> None:
         """Publishes the newest version, unless that is done. Raises StoreUnavailable."""
-        section = await self._newest()
         found = await self._guard.call(lambda: self._client.get(CONFIG_VERSION))
-        if found is not None and int(found) == section.version:
+        if found is not None and int(found) == await self._number():
             return
+        section = await self._section()
         await self._guard.call(lambda: self._write(section))
 
     async def _write(self, section: published.RoutesSection) -> None:
@@ -56,8 +62,10 @@ class Publisher:
             self._wanted.clear()
             try:
                 await self.publish()
-            except (StoreUnavailable, RedisError, OSError) as error:
-                log.debug("not published: %s", error)
+            except (StoreUnavailable, DatabaseDown):  # their state is told where it changes
+                pass
+            except Exception as error:
+                log.error("not published: %s: %s", type(error).__name__, error)  # noqa: TRY400 - a line, not a traceback
             try:
                 async with asyncio.timeout(CHECK_S):
                     await self._wanted.wait()

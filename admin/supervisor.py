@@ -12,7 +12,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from admin.rules.restarts import Restarts
@@ -36,7 +36,7 @@ class Child:
         self._environment = environment
         self._stop_within_s = stop_within_s
         self._process: asyncio.subprocess.Process | None = None
-        self._stopping = False
+        self._stop = asyncio.Event()
 
     async def keep(self) -> int:
         """Runs it, and again whenever it dies. Returns the status with which all should end: 0 after `stop`."""
@@ -47,7 +47,7 @@ class Child:
                 *self._command, env=self._environment, start_new_session=True, preexec_fn=end_with_parent
             )
             status = await self._process.wait()
-            if self._stopping:
+            if self._stop.is_set():
                 return 0
             if status == REFUSED:
                 return REFUSED
@@ -57,17 +57,18 @@ class Child:
                 return 1
             log.error("%s died (%s), starting it again in %.1f s", self.name, in_words(status), delay_s)
             await asyncio.sleep(delay_s)
-            if self._stopping:
+            if self._stop.is_set():
                 return 0
 
     def tell(self, number: signal.Signals) -> None:
+        """Sends it a signal, if it lives."""
         if self._process is not None and self._process.returncode is None:
             with contextlib.suppress(ProcessLookupError):
                 self._process.send_signal(number)
 
     async def stop(self) -> None:
         """Ends it, and lets it finish what it has."""
-        self._stopping = True
+        self._stop.set()
         self.tell(signal.SIGTERM)
         if self._process is None:
             return
@@ -90,8 +91,7 @@ async def supervise(config: Config, arguments: Sequence[str]) -> int:
 
     `arguments` are the options that `relaygate serve` got; its children get them too. Raises ConfigError.
     """
-    directory = Path(config.data_dir).absolute()
-    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    directory = data_directory(config)
     environment = {**os.environ, "RELAYGATE_DATA_DIR": str(directory)}
     redis = None
     if config.redis.url is None:
@@ -100,12 +100,12 @@ async def supervise(config: Config, arguments: Sequence[str]) -> int:
         environment["RELAYGATE_REDIS_URL"] = redis.url
     admin = Child("the admin app", command("admin", arguments), environment, KILL_AFTER_S)
     proxy = Child("the relay", command("proxy", arguments), environment, config.server.drain_timeout_s + KILL_AFTER_S)
-    kept = [asyncio.ensure_future(child.keep()) for child in (admin, proxy)]
+    children = (admin, proxy)
+    ended: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+    kept: list[asyncio.Future[int]] = [ended, *(asyncio.ensure_future(child.keep()) for child in children)]
     if redis is not None:
         kept.append(asyncio.ensure_future(keep_redis(redis)))
-    ended = asyncio.get_running_loop().create_future()
-    kept.append(ended)
-    listen(ended, lambda: (admin.tell(signal.SIGHUP), proxy.tell(signal.SIGHUP)))
+    listen(ended, children)
     done, _ = await asyncio.wait(kept, return_when=asyncio.FIRST_COMPLETED)
     status = max(one.result() for one in done)
     await proxy.stop()
@@ -118,13 +118,24 @@ async def supervise(config: Config, arguments: Sequence[str]) -> int:
     return status
 
 
-def listen(ended: asyncio.Future[int], reload: Callable[[], object]) -> None:
-    """Has SIGTERM and SIGINT complete `ended`, and SIGHUP call `reload`."""
+def data_directory(config: Config) -> Path:
+    """Returns the data directory, which is made if need be."""
+    directory = Path(config.data_dir).absolute()
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return directory
+
+
+def listen(ended: asyncio.Future[int], children: Sequence[Child]) -> None:
+    """Has SIGTERM and SIGINT complete `ended`, and passes SIGHUP on."""
     loop = asyncio.get_running_loop()
 
     def end() -> None:
         if not ended.done():
             ended.set_result(0)
+
+    def reload() -> None:
+        for child in children:
+            child.tell(signal.SIGHUP)
 
     loop.add_signal_handler(signal.SIGTERM, end)
     loop.add_signal_handler(signal.SIGINT, end)

@@ -119,7 +119,7 @@ class Relay:
 
 
 async def linked(config: Config, worker: Worker) -> "Link | None":
-    """Returns the link to the Redis that the settings name, with what is published in use; None where they name none."""
+    """Returns the link to the Redis that the settings name, with what is published in use; None where there is none."""
     if config.redis.url is None:
         return None
     link: Link = importlib.import_module("proxy.shared_state.link").Link(config, worker.use_routes)

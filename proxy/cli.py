@@ -1,6 +1,7 @@
-"""The command line of the data plane: `relaygate proxy | check`; `admin/cli.py` adds the rest. It parses options and prints; what they mean is in settings.py.
+"""The command line of the data plane, `relaygate proxy | check`, to which `admin/cli.py` adds the rest.
 
-Exit status: 0 done, 1 failed while running, 2 refused (one line on stderr says why).
+It parses options and prints; what they mean is in settings.py. Exit status: 0 done, 1 failed while running, 2 refused
+(one line on stderr says why).
 """
 
 import argparse

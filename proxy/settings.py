@@ -98,7 +98,9 @@ def combine(reader: structs.Reader, given: list[tuple[Field, Given]]) -> Config:
         into[name] = structs.from_text(struct, name, value)
     if "routes" not in fields:
         fields["routes"] = {prefix: Route(target=target) for prefix, target in DEFAULT_ROUTES.items()}
-    config = Config(**fields, **{name: structs.SECTIONS[name](**values) for name, values in sections.items()})
+    for name, values in sections.items():
+        fields[name] = structs.SECTIONS[name](**values)
+    config = Config(**fields)
     _refuse_hidden_routes(config, reader)
     for prefix, route in config.routes.items():
         _refuse_odd_tls(prefix, route, reader)

@@ -21,4 +21,4 @@ class Restarts:
         self._deaths += 1
         if self._deaths >= DEATHS_MAX:
             return None
-        return min(FIRST_DELAY_S * 2 ** (self._deaths - 1), LONGEST_DELAY_S)
+        return min(FIRST_DELAY_S * 2.0 ** (self._deaths - 1), LONGEST_DELAY_S)

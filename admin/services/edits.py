@@ -40,6 +40,8 @@ class Editor:
         self.database = database
         self._validate = validate
         self._now_ms = now_ms
+        self.notify: Callable[[], object] = lambda: None
+        """Called after each edit that changed something."""
 
     async def edit(self, actor: str, verb: str, decide: Callable[[Routes], Routes]) -> Edit:
         """`decide` makes the wanted routes of those that are there; what it raises ends the edit.
@@ -61,7 +63,10 @@ class Editor:
             summary = rule.summary(verb, changed)
             return Edit(await record(connection, actor, summary, changed, rule.document(after), now_ms), changed)
 
-        return await self.database.transact(work)
+        edit = await self.database.transact(work)
+        if edit.changes:
+            self.notify()
+        return edit
 
 
 async def newest(connection: AsyncConnection) -> int:

@@ -1,7 +1,7 @@
-"""A worker's view of the published configuration: told of each change, and asking once a second in case it was not told.
+"""A worker's view of the published configuration: told of each change, and asking once a second in case it was not.
 
-What it cannot use it leaves, with one log line: the worker goes on with what it has. The last good configuration lies on
-disk too, for a start without Redis.
+What it cannot use it leaves, with one log line: the worker goes on with what it has. The last good configuration lies
+on disk too, for a start without Redis.
 """
 
 import asyncio
@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
+from redis.exceptions import RedisError
 
 from proxy.config import Route
 from proxy.shared_state import published
@@ -46,7 +47,7 @@ class ConfigFeed:
         if version is None or int(version) == self.version:
             return
         data = await self._guard.call(lambda: self._client.hget(CONFIG_SECTIONS, published.ROUTES))
-        if data is None:
+        if not isinstance(data, bytes):
             return
         try:
             section = published.decode_routes(data)
@@ -62,7 +63,7 @@ class ConfigFeed:
         while True:
             try:
                 await self._follow_announcements()
-            except (StoreUnavailable, OSError, TimeoutError):  # the guard has said so
+            except (StoreUnavailable, RedisError, OSError):  # the guard tells of it
                 await asyncio.sleep(POLL_S)
 
     async def _follow_announcements(self) -> None:

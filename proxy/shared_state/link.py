@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import logging
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -23,9 +22,8 @@ class Link:
 
     def __init__(self, config: Config, use_routes: Callable[[dict[str, Route]], None]) -> None:
         """Raises ConfigError where the URL cannot be used."""
-        assert config.redis.url is not None
-        self._client = connect(config.redis.url)
-        guard = Guard(self._client, Breaker(time.monotonic))
+        self._client = connect(config.redis.url or "")
+        guard = Guard(self._client, Breaker())
         self.feed = ConfigFeed(self._client, guard, use_routes, Path(config.data_dir) / "last-good" / "routes.msgpack")
         self._task: asyncio.Task[None] | None = None
 

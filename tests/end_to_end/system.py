@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from tests.end_to_end.process_tree import descendants
 from tests.end_to_end.relay_process import Relay, free_port
 
-TOKEN = "an admin token for tests only"  # noqa: S105
+TOKEN = "an admin token for tests only"
 
 
 class Answer(NamedTuple):
@@ -34,14 +34,14 @@ class System(Relay):
 
     def admin(self, method: str, path: str, body: Any = None, token: str = TOKEN) -> Answer:
         """One request to the admin API."""
-        request = urllib.request.Request(  # noqa: S310 - the scheme is written here
+        request = urllib.request.Request(
             f"http://127.0.0.1:{self.admin_port}{path}",
             method=method,
             data=None if body is None else json.dumps(body).encode(),
             headers={"content-type": "application/json", "authorization": f"Bearer {token}"},
         )
         try:
-            with urllib.request.urlopen(request, timeout=5) as response:  # noqa: S310 - as above
+            with urllib.request.urlopen(request, timeout=5) as response:
                 return Answer(response.status, json.loads(response.read() or b"null"))
         except urllib.error.HTTPError as error:
             with error:

@@ -1,0 +1,153 @@
+"""The control plane, put together: what it does before it serves, and the application with all that runs beside it."""
+
+import asyncio
+import logging
+import os
+import sys
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from litestar import Litestar
+
+from admin import server
+from admin.app import create_app
+from admin.auth import refuse_to_start
+from admin.context import Services
+from admin.database import Database, open_database
+from admin.migrations import migrate
+from admin.publisher import Publisher
+from admin.rules import tokens
+from admin.server import Listener
+from admin.services.actions import Actions
+from admin.services.edits import Editor
+from admin.services.routes import Routes
+from admin.services.settings import Settings
+from admin.services.versions import Versions
+from admin.sources import apply_file
+from proxy.config import Admin, Config, ConfigError, Route
+from proxy.shared_state.breaker import Breaker, Guard
+from proxy.shared_state.client import connect
+from proxy.shared_state.published import RoutesSection
+from proxy.snapshot import compile_snapshot
+from proxy.upstream.pool import Pools
+
+ADMIN_TOKEN = "admin_token"  # noqa: S105 - the name of the setting that keeps its digest
+
+
+def run(config: Config) -> int:
+    """Runs the control plane until a signal ends it; returns the exit status. Raises ConfigError, DatabaseDown."""
+    if config.redis.url is None:
+        raise ConfigError("redis.url", "the control plane publishes through Redis, expected a URL or `relaygate serve`")
+    logging.basicConfig(
+        level=config.server.log_level.upper(),
+        stream=sys.stderr,
+        format="%(asctime)s %(levelname)s %(name)s %(message)s",
+    )
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    token_hash = asyncio.run(prepare(config))
+    server.run(lambda: make(config, token_hash), Listener(config.admin.host, config.admin.port, config.tls))
+    return 0
+
+
+async def prepare(config: Config) -> str:
+    """Brings the tables up to date and the YAML file in; returns the digest of the admin token.
+
+    Raises ConfigError, DatabaseDown.
+    """
+    async with opened(config) as database:
+        await migrate(database)
+        settings = Settings(database)
+        token_hash = await admin_token(config.admin, settings)
+        refuse_to_start(config.admin.host, token_hash)
+        await apply_file(config.routes, Routes(editor(config, database)), settings)
+    return token_hash
+
+
+def make(config: Config, token_hash: str) -> Litestar:
+    """Returns the application. While it runs, the publisher runs beside it."""
+    database = open_database(database_url(config))
+    settings = Settings(database)
+    client = connect(config.redis.url or "")
+    guard = Guard(client, Breaker())
+    edits = editor(config, database)
+    routes, versions = Routes(edits), Versions(edits)
+
+    async def newest() -> RoutesSection:
+        return RoutesSection(await versions.newest(), await routes.all())
+
+    publisher = Publisher(client, guard, versions.newest, newest)
+    edits.notify = publisher.publish_soon
+
+    @asynccontextmanager
+    async def publishing(_: Litestar) -> AsyncIterator[None]:
+        task = asyncio.get_running_loop().create_task(publisher.run())
+        try:
+            yield
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+            await client.aclose()
+            await database.close()
+
+    return create_app(
+        Services(routes, versions, settings, Actions(database, now_ms)),
+        token_hash=token_hash,
+        probes={"database": versions.newest, "redis": lambda: guard.call(client.ping)},
+        lifespan=[publishing],
+    )
+
+
+def editor(config: Config, database: Database) -> Editor:
+    return Editor(database, lambda routes: validate(config, routes), now_ms)
+
+
+@asynccontextmanager
+async def opened(config: Config) -> AsyncIterator[Database]:
+    """The database of the settings, for the time of the block."""
+    database = open_database(database_url(config))
+    try:
+        yield database
+    finally:
+        await database.close()
+
+
+def database_url(config: Config) -> str:
+    """Returns the URL that the settings name, or that of a file in the data directory, which is made if need be."""
+    if config.database.url is not None:
+        return config.database.url
+    directory = Path(config.data_dir).absolute()
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return f"sqlite:///{directory / 'relaygate.db'}"
+
+
+async def admin_token(admin: Admin, settings: Settings) -> str:
+    """Returns the digest of the admin token: of the one that is set, or else of one made at the first start.
+
+    That one is printed, once. A token that is set takes the place of what was kept.
+    """
+    kept = await settings.get(ADMIN_TOKEN)
+    if admin.token is not None:
+        if kept is None or not tokens.matches(admin.token, kept):
+            kept = tokens.digest(admin.token, os.urandom(tokens.SALT_BYTES))
+            await settings.put(ADMIN_TOKEN, kept)
+    elif kept is None:
+        token = tokens.made(os.urandom(tokens.RANDOM_BYTES))
+        kept = tokens.digest(token, os.urandom(tokens.SALT_BYTES))
+        await settings.put(ADMIN_TOKEN, kept)
+        print(f"relaygate: admin token, shown this once: {token}", file=sys.stderr, flush=True)  # noqa: T201
+    return kept
+
+
+def validate(config: Config, routes: dict[str, Route]) -> None:
+    """Raises ConfigError for routes that a worker could not compile."""
+    loop = asyncio.get_running_loop()
+    try:
+        compile_snapshot(Config(server=config.server, routes=routes), Pools(loop))
+    except (OSError, ValueError) as error:
+        raise ConfigError("routes", str(error)) from None
+
+
+def now_ms() -> int:
+    return time.time_ns() // 1_000_000
