@@ -15,6 +15,8 @@ files is raised as far as the system allows.
   --production    one worker for each core that this process may use, and no access log. It listens where the settings
                   say, which is 127.0.0.1 unless changed, since the default prefixes serve whoever reaches them. Opening
                   it is a decision of yours: ./deploy.sh --production -- --host 0.0.0.0
+                  Without --production and on loopback, a target may be a private address too (docs/options.md:
+                  allow_private_targets), unless the environment, .env or the YAML file say something of it.
   --tune-system   apply sysctl/*.conf (as root) and print each value before and after. Alone, it starts nothing.
   --dry-run       with --tune-system: print what would change, and stop
   --test          install the development tools too and run the whole test suite; what follows -- goes to pytest
@@ -28,7 +30,7 @@ TEXT
 }
 
 main() {
-  local production="" tune="" dry_run="" test="" install="" dev=""
+  local production="" tune="" dry_run="" test="" install="" dev="" trial=""
   while (($#)); do
     case "$1" in
       --production) production=yes ;;
@@ -55,8 +57,10 @@ main() {
   if [[ -n $production ]]; then
     export RELAYGATE_ACCESS_LOG=false
     set -- --workers "$(nproc)" "$@"
+  elif undecided "$@"; then
+    trial=yes
   fi
-  start "$@"
+  start "$trial" "$@"
 }
 
 say() { printf 'deploy: %s\n' "$1"; }
@@ -118,17 +122,31 @@ find_python() {
 
 # --- start ------------------------------------------------------------------------------------------------------------
 
-start() { # options of `relaygate proxy`
-  local report url prefix
+undecided() { # options; whether neither the environment nor a file says which targets are allowed
+  [[ -z ${RELAYGATE_ALLOW_PRIVATE_TARGETS:-} ]] &&
+    ! grep -Eiqs -d skip '^[^#]*(allow_private_targets|RELAYGATE_CONFIG=)' -- \
+      .env "${RELAYGATE_CONFIG:-relaygate.yaml}" "${@#--config=}"
+}
+
+start() { # non-empty for a trial, in which a target may be on this machine too; then options of `relaygate proxy`
+  local report url prefix trial="$1"
+  shift
   # Each connection that is relayed takes two descriptors; the usual soft limit of 1024 would end at 500 of them.
   ulimit -Sn "$(ulimit -Hn)" || true
+  [[ -z $trial ]] || export RELAYGATE_ALLOW_PRIVATE_TARGETS=true
   # Refuses bad settings with one line and status 2, before anything starts.
   report="$("$VENV/bin/relaygate" check "$@")" || exit
   url="$(sed -n 's/^listen: \([^ ]*\).*/\1/p' <<<"$report")"
+  if [[ -n $trial && $url =~ ^https?://(127\.|\[::1\]) ]]; then
+    say "targets may be private addresses, so that one can try it here: RELAYGATE_ALLOW_PRIVATE_TARGETS=true"
+  elif [[ -n $trial ]]; then
+    unset RELAYGATE_ALLOW_PRIVATE_TARGETS
+    "$VENV/bin/relaygate" check "$@" >/dev/null || exit
+  fi
   prefix="$(awk '$1 == "/openai" { openai = 1 } END { print openai ? "/openai/v1/models" : "/healthz" }' <<<"$report")"
   say "starting on $url with $(tail -n 1 <<<"${report% ok}"); Ctrl-C stops it"
   say "try: curl -N $url$prefix"
-  exec "$VENV/bin/relaygate" proxy "$@"
+  exec "$VENV/bin/relaygate" serve "$@"
 }
 
 # --- kernel settings --------------------------------------------------------------------------------------------------

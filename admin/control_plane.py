@@ -27,6 +27,7 @@ from admin.services.settings import Settings
 from admin.services.versions import Versions
 from admin.sources import apply_file
 from proxy.config import Admin, Config, ConfigError, Route
+from proxy.rules.addresses import target_refusal
 from proxy.shared_state.breaker import Breaker, Guard
 from proxy.shared_state.client import connect
 from proxy.shared_state.published import RoutesSection
@@ -141,8 +142,12 @@ async def admin_token(admin: Admin, settings: Settings) -> str:
 
 
 def validate(config: Config, routes: dict[str, Route]) -> None:
-    """Raises ConfigError for routes that a worker could not compile."""
+    """Raises ConfigError for routes that a worker could not compile, or would not relay to."""
     loop = asyncio.get_running_loop()
+    for prefix, route in routes.items():
+        word = None if config.server.allow_private_targets else target_refusal(route.target)
+        if word is not None:
+            raise ConfigError(f"routes.{prefix}.target", f"{route.target} is {word}, expected a public host")
     try:
         compile_snapshot(Config(server=config.server, routes=routes), Pools(loop))
     except (OSError, ValueError) as error:

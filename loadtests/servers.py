@@ -66,6 +66,8 @@ def program_version(*command: str) -> Callable[[], str]:
     return read
 
 
+# Not in the file, where a checkout from before it would refuse it.
+RELAYGATE_ENVIRONMENT = {"RELAYGATE_ALLOW_PRIVATE_TARGETS": "true"}
 RELAYGATE_ROUTE_LIMITS = {"max_connections": CONNECTIONS_MAX, "connect_timeout_s": 10}
 
 
@@ -81,7 +83,7 @@ def relaygate(checkout: Path) -> Callable[[Job], Launch]:
         configuration = job.directory / "relaygate.yaml"
         configuration.write_text(json.dumps({"server": server, "routes": {"/": route}}))
         command = [sys.executable, "-m", "proxy", "proxy", "--config", str(configuration)]
-        return Launch(command, job.port, directory=checkout)
+        return Launch(command, job.port, RELAYGATE_ENVIRONMENT, checkout)
 
     return launch
 

@@ -37,6 +37,7 @@ INTERNAL = Cause(500, "internal", "The relay failed.", Source.SELF)
 NOT_READY = Cause(503, "draining", "The relay is shutting down.", Source.SELF)
 
 DNS_FAILED = Cause(502, "dns_failed", "The upstream's name could not be resolved.", Source.UPSTREAM)
+TARGET_REFUSED = Cause(502, "target_refused", "The upstream's address is not a public one.", Source.UPSTREAM)
 CONNECT_REFUSED = Cause(502, "connect_refused", "The upstream refused the connection.", Source.UPSTREAM)
 CONNECT_FAILED = Cause(502, "connect_failed", "The upstream could not be reached.", Source.UPSTREAM)
 TLS_FAILED = Cause(502, "tls_failed", "The TLS handshake with the upstream failed.", Source.UPSTREAM)
@@ -64,6 +65,16 @@ class UpstreamClosed(RelayError):  # noqa: N818 - it says what happened
 
     def __init__(self) -> None:
         super().__init__(CLOSED)
+
+
+class TargetRefused(RelayError):  # noqa: N818 - it says what happened
+    """The target resolves to no address that it may have. `why` is for the operator's log, and for nobody else."""
+
+    __slots__ = ("why",)
+
+    def __init__(self, why: str) -> None:
+        super().__init__(TARGET_REFUSED)
+        self.why = why
 
 
 class ClientGone(Exception):  # noqa: N818 - it says what happened

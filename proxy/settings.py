@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from proxy.config import Config, ConfigError, ListenerTls, Route, UpstreamTls
+from proxy.rules.addresses import target_refusal
 from proxy.sources import dotenv, structs, tls_files, yaml_document
 from proxy.sources.default_routes import DEFAULT_ROUTES
 from proxy.sources.structs import Given
@@ -104,6 +105,8 @@ def combine(reader: structs.Reader, given: list[tuple[Field, Given]]) -> Config:
     _refuse_hidden_routes(config, reader)
     for prefix, route in config.routes.items():
         _refuse_odd_tls(prefix, route, reader)
+        if not config.server.allow_private_targets:
+            _refuse_private_target(prefix, route, reader)
     return config
 
 
@@ -177,6 +180,16 @@ def _refuse_odd_tls(prefix: str, route: Route, reader: structs.Reader) -> None:
         raise ConfigError(reader.where(path), ".".join(path), "the target is not an https URL, expected no tls")
     if route.tls.key is not None and route.tls.certificate is None:
         raise ConfigError(reader.where(path), ".".join(path), "a key without its certificate")
+
+
+def _refuse_private_target(prefix: str, route: Route, reader: structs.Reader) -> None:
+    """Where DNS must be asked first, the relay refuses when it connects (`upstream/connect.py`)."""
+    if word := target_refusal(route.target):
+        path = ("routes", prefix, "target")
+        raise Given(route.target, reader.where(path), ".".join(path)).refuse(
+            f"a public host, this one is {word} (server.allow_private_targets: true or "
+            "RELAYGATE_ALLOW_PRIVATE_TARGETS=true allows it)"
+        )
 
 
 def _check_tls_files(config: Config, reader: structs.Reader) -> None:

@@ -64,7 +64,7 @@ def compile_route(prefix: str, route: Route, server: Server, pools: Pools) -> Co
     return CompiledRoute(
         prefix=prefix,
         settings=route,
-        pool=pools.get(origin_of(route)),
+        pool=pools.get(origin_of(route, server)),
         base=target.path.rstrip("/").encode(),
         whole=target.path.encode() or b"/",
         authority=authority,
@@ -75,8 +75,8 @@ def compile_route(prefix: str, route: Route, server: Server, pools: Pools) -> Co
     )
 
 
-def origin_of(route: Route) -> Origin:
-    """Returns where the connections of a route lead."""
+def origin_of(route: Route, server: Server) -> Origin:
+    """Returns where the connections of a route lead, and on which terms."""
     target = urlsplit(route.target)
     secure = target.scheme == "https"
     return Origin(
@@ -88,6 +88,7 @@ def origin_of(route: Route) -> Origin:
         max_connections=route.max_connections,
         pool_wait_s=route.pool_wait_s,
         idle_connection_s=route.idle_connection_s,
+        allow_private_targets=server.allow_private_targets,
     )
 
 

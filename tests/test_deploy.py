@@ -25,8 +25,15 @@ esac
 """
 RELAYGATE = """#!/bin/bash
 echo "relaygate $*" >>"$LOG"
+echo "$1: private=${RELAYGATE_ALLOW_PRIVATE_TARGETS-unset}" >>"$LOG.private"
 [[ "$*" != *--bad* ]] || { echo "relaygate: bad" >&2; exit 2; }
-[[ $1 != check ]] || printf '%s\\n' "listen: http://127.0.0.1:8000" "/openai https://api.openai.com" "1 route ok"
+if [[ "$*" == *--local-target* && ${RELAYGATE_ALLOW_PRIVATE_TARGETS-} != true ]]; then
+  echo "relaygate: private" >&2
+  exit 2
+fi
+if [[ $1 == check ]]; then
+  printf '%s\\n' "listen: ${LISTEN:-http://127.0.0.1:8000}" "/openai https://api.openai.com" "1 route ok"
+fi
 """
 
 
@@ -36,6 +43,9 @@ class Deployment:
     def __init__(self, folder: Path) -> None:
         self.folder = folder / "relay gate"
         self.log = folder / "log"
+        self._private = folder / "log.private"
+        self.working_directory = folder / "work"
+        self.working_directory.mkdir()
         (self.folder / "scripts").mkdir(parents=True)
         (folder / "bin").mkdir()
         for name in ("deploy.sh", "sysctl", "requirements.lock", "requirements-dev.lock", "pyproject.toml"):
@@ -47,15 +57,26 @@ class Deployment:
 
     def run(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
         self.log.write_text("")
+        self._private.unlink(missing_ok=True)
         fixed = {"PATH": os.environ["PATH"], "LOG": str(self.log), "PYTHON": str(self.python)}
         command = [str(self.folder / "deploy.sh"), *arguments]
         return subprocess.run(
-            command, cwd="/", env=fixed | environment, capture_output=True, text=True, timeout=30, check=False
+            command,
+            cwd=self.working_directory,
+            env=fixed | environment,
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
         )
 
     def asked(self) -> str:
         """Everything that the stand-ins were asked in the last run."""
         return self.log.read_text()
+
+    def private_targets(self) -> str:
+        """Which private targets `relaygate proxy` was started with; empty if it was not started."""
+        return "".join(line for line in self._private.read_text().splitlines() if line.startswith("proxy: "))
 
     def _script(self, path: Path, text: str) -> Path:
         path.write_text(text)
@@ -107,6 +128,72 @@ def test_production_has_a_worker_for_each_core_and_can_be_overruled(deployment: 
     deployment.run("--production", "--", "--workers", "3")
     cores = len(os.sched_getaffinity(0))
     assert deployment.asked().endswith(f"relaygate proxy --workers {cores} --workers 3\n")
+
+
+TRIAL = "deploy: targets may be private addresses, so that one can try it here: RELAYGATE_ALLOW_PRIVATE_TARGETS=true\n"
+
+
+@pytest.mark.parametrize(
+    "listen", ["http://127.0.0.1:8000", "https://127.0.0.1:1", "http://127.9.9.9:8000", "http://[::1]:8000"]
+)
+def test_on_loopback_a_private_target_can_be_tried(deployment: Deployment, listen: str) -> None:
+    done = deployment.run("--", "--local-target", LISTEN=listen)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.count(TRIAL) == 1
+    assert deployment.private_targets() == "proxy: private=true"
+
+
+@pytest.mark.parametrize(
+    "listen", ["http://0.0.0.0:8000", "http://[::]:8000", "http://192.0.2.1:8000", "http://12.7.0.1:1270"]
+)
+def test_elsewhere_it_cannot(deployment: Deployment, listen: str) -> None:
+    done = deployment.run(LISTEN=listen)
+    assert done.returncode == 0
+    assert TRIAL not in done.stdout
+    assert deployment.private_targets() == "proxy: private=unset"
+    done = deployment.run("--", "--local-target", LISTEN=listen)
+    assert (done.returncode, done.stderr) == (2, "relaygate: private\n")
+
+
+def test_nor_in_production(deployment: Deployment) -> None:
+    done = deployment.run("--production")
+    assert TRIAL not in done.stdout
+    assert deployment.private_targets() == "proxy: private=unset"
+
+
+@pytest.mark.parametrize("value", ["true", "false"])
+def test_what_the_caller_says_of_private_targets_stays(deployment: Deployment, value: str) -> None:
+    for arguments in ([], ["--production"]):
+        done = deployment.run(*arguments, RELAYGATE_ALLOW_PRIVATE_TARGETS=value)
+        assert TRIAL not in done.stdout
+        assert deployment.private_targets() == f"proxy: private={value}"
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "arguments", "environment"),
+    [
+        (".env", "RELAYGATE_ALLOW_PRIVATE_TARGETS=false", [], {}),
+        (".env", "export RELAYGATE_CONFIG=elsewhere.yaml", [], {}),
+        ("relaygate.yaml", "server:\n  allow_private_targets: false", [], {}),
+        ("my own.yaml", "server: {port: 1, allow_private_targets: false}", ["--", "--config", "my own.yaml"], {}),
+        ("my own.yaml", "server: {allow_private_targets: false}", ["--", "--port", "1", "--config=my own.yaml"], {}),
+        ("my own.yaml", "server: {allow_private_targets: false}", [], {"RELAYGATE_CONFIG": "my own.yaml"}),
+    ],
+)
+def test_what_a_file_says_of_private_targets_stays(
+    deployment: Deployment, file: str, text: str, arguments: list[str], environment: dict[str, str]
+) -> None:
+    (deployment.working_directory / file).write_text(f"{text}\n")
+    done = deployment.run(*arguments, **environment)
+    assert done.returncode == 0, done.stderr
+    assert TRIAL not in done.stdout
+    assert deployment.private_targets() == "proxy: private=unset"
+
+
+def test_a_comment_says_nothing_of_private_targets(deployment: Deployment) -> None:
+    (deployment.working_directory / ".env").write_text("# RELAYGATE_ALLOW_PRIVATE_TARGETS=false\n")
+    (deployment.working_directory / "relaygate.yaml").write_text("server: {port: 1}  # allow_private_targets: true\n")
+    assert TRIAL in deployment.run("--", "--port", "8000", RELAYGATE_ALLOW_PRIVATE_TARGETS="").stdout
 
 
 def test_bad_settings_are_refused_before_anything_starts(deployment: Deployment) -> None:

@@ -1,14 +1,19 @@
-"""From a name to a connected connection: resolution, the race between addresses (RFC 8305), TLS.
+"""From a name to a connected connection: resolution, which of the addresses a target may have, the race between them
+(RFC 8305), TLS.
 
-Every foreign exception ends here and becomes one of our causes.
+A name is resolved once a connection, and what was judged is what is connected to: a name that leads elsewhere a moment
+later (DNS rebinding) gains nothing. Every foreign exception ends here and becomes one of our causes.
 """
 
 import asyncio
 import socket
 import ssl
+from collections.abc import Sequence
+from ipaddress import ip_address
 from typing import NamedTuple
 
 import aiohappyeyeballs
+from aiohappyeyeballs import AddrInfoType
 
 from proxy.config import UpstreamTls
 from proxy.errors import (
@@ -20,7 +25,9 @@ from proxy.errors import (
     TLS_FAILED,
     Cause,
     RelayError,
+    TargetRefused,
 )
+from proxy.rules.addresses import refusal
 from proxy.upstream.connection import Connection
 from proxy.upstream.tls import SessionContext
 
@@ -30,7 +37,8 @@ ADDRESS_DELAY_S = 0.25  # RFC 8305 section 5, "Connection Attempt Delay"
 class Origin(NamedTuple):
     """Where connections of one pool lead, and on which terms. Two routes with equal origins share a pool.
 
-    `host` is a name or an address without brackets; `tls` is None for plain http.
+    `host` is a name or an address without brackets; `tls` is None for plain http. Unless `allow_private_targets`,
+    only public addresses are connected to.
     """
 
     host: str
@@ -41,6 +49,7 @@ class Origin(NamedTuple):
     max_connections: int
     pool_wait_s: float
     idle_connection_s: float
+    allow_private_targets: bool
 
 
 async def connect(origin: Origin, context: SessionContext | None) -> Connection:
@@ -56,7 +65,8 @@ async def connect(origin: Origin, context: SessionContext | None) -> Connection:
 
 async def _connect(origin: Origin, context: SessionContext | None) -> Connection:
     loop = asyncio.get_running_loop()
-    addresses = await loop.getaddrinfo(origin.host, origin.port, type=socket.SOCK_STREAM)
+    found = await loop.getaddrinfo(origin.host, origin.port, type=socket.SOCK_STREAM)
+    addresses = found if origin.allow_private_targets else public(found)
     sock = await aiohappyeyeballs.start_connection(
         addresses, happy_eyeballs_delay=ADDRESS_DELAY_S, interleave=1, loop=loop
     )
@@ -77,6 +87,16 @@ async def _connect(origin: Origin, context: SessionContext | None) -> Connection
             raise RelayError(TLS_FAILED) from None  # TCP stood, so what the upstream ended is the handshake
         raise
     return connection
+
+
+def public(addresses: Sequence[AddrInfoType]) -> Sequence[AddrInfoType]:
+    """Returns those of a target's addresses that it may have. Raises TargetRefused where it may have none of them."""
+    judged = [(info, refusal(ip_address(info[4][0]))) for info in addresses]
+    kept = [info for info, word in judged if word is None]
+    if not kept:
+        examples = {word: info[4][0] for info, word in judged}
+        raise TargetRefused(", ".join(f"{address} is {word}" for word, address in examples.items()))
+    return kept
 
 
 def cause_of(error: OSError) -> Cause:

@@ -6,12 +6,19 @@ come first served, up to a bound of time and of number. Deciding is plain code; 
 
 import asyncio
 import contextlib
+import logging
+import math
 from collections import deque
 
-from proxy.errors import POOL_FULL, RelayError
+from proxy.errors import POOL_FULL, RelayError, TargetRefused
 from proxy.upstream.connect import Origin, connect
 from proxy.upstream.connection import Connection
 from proxy.upstream.tls import SessionContext, client_context
+
+log = logging.getLogger("relaygate")
+
+TELL_AGAIN_S = 60.0
+"""How long nothing more is logged of a target that is refused, however many requests ask for it."""
 
 
 class Pool:
@@ -29,6 +36,7 @@ class Pool:
         self._idle: list[Connection] = []
         self._queue: deque[asyncio.Future[Connection | None]] = deque()
         self._retired = False
+        self._told_s = -math.inf
 
     def take(self) -> Connection | None:
         """Returns an idle connection that the upstream has not closed, or None; hand it back with `give_back`."""
@@ -51,8 +59,10 @@ class Pool:
             self.open += 1
         try:
             return await connect(self.origin, self._context)
-        except BaseException:
+        except BaseException as error:
             self._free_a_place()
+            if isinstance(error, TargetRefused):
+                self._tell(error)
             raise
 
     def give_back(self, connection: Connection) -> None:
@@ -91,6 +101,15 @@ class Pool:
             connection.abort()
             self.open -= 1
         self._idle.clear()
+
+    def _tell(self, error: TargetRefused) -> None:
+        """Logs why the target is refused, now and then."""
+        now_s = self._loop.time()
+        if now_s - self._told_s >= TELL_AGAIN_S:
+            self._told_s = now_s
+            log.warning(
+                "target %s refused: %s; server.allow_private_targets: true allows it", self.origin.host, error.why
+            )
 
     async def _queued(self) -> Connection | None:
         """Waits for a connection, or for leave to make one (None). Raises RelayError(POOL_FULL) after `pool_wait_s`."""

@@ -63,7 +63,13 @@ class Relay:
         self.directory = directory
         self.client_tls = client_tls
         self.environment = dict(environment or {})
-        server = {"host": "127.0.0.1", "access_log": True, "drain_timeout_s": 5.0, **configuration.get("server", {})}
+        server = {
+            "host": "127.0.0.1",
+            "access_log": True,
+            "allow_private_targets": True,
+            "drain_timeout_s": 5.0,
+            **configuration.get("server", {}),
+        }
         self.host = str(server["host"])
         self.port = int(server.setdefault("port", free_port(self.host)))
         self.health_prefix = str(server.get("health_prefix", ""))
@@ -199,3 +205,23 @@ class Relay:
 
 def excerpt(text: str, at: int) -> str:
     return text[max(0, at - 300) : at + 1500]
+
+
+def refused_start(directory: Path, configuration: object) -> str:
+    """Start with this configuration, and return the one line with which that is refused."""
+    file = directory / "relaygate.yaml"
+    file.write_text(configuration if isinstance(configuration, str) else yaml.safe_dump(configuration))
+    finished = subprocess.run(
+        [sys.executable, "-m", "proxy", "proxy", "--config", str(file)],
+        cwd=directory,
+        env={"PATH": "/usr/bin:/bin", "PYTHONPATH": str(REPOSITORY)},
+        capture_output=True,
+        text=True,
+        timeout=20,
+        check=False,
+    )
+    said = (finished.stdout + finished.stderr).strip()
+    assert finished.returncode == 2, said
+    assert "Traceback" not in said
+    assert "\n" not in said
+    return said

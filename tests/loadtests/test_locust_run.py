@@ -13,7 +13,8 @@ from loadtests.upstreams import REPOSITORY
 
 def test_the_relay_gets_a_route_for_each_upstream() -> None:
     configuration = json.loads(relay_configuration(8000, 2, {"/fake": 1, "/sink": 2}))
-    assert configuration["server"] == {"host": "127.0.0.1", "port": 8000, "workers": 2}
+    server = {"host": "127.0.0.1", "port": 8000, "workers": 2, "allow_private_targets": True}
+    assert configuration["server"] == server
     assert configuration["routes"]["/sink"] == {"target": "http://127.0.0.1:2"}
 
 

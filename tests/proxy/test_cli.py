@@ -52,7 +52,7 @@ def test_check_prints_the_default_prefixes(tmp_path: Path) -> None:
 def test_check_prints_an_aligned_table(tmp_path: Path) -> None:
     (tmp_path / "r.yaml").write_text(
         """
-server: {host: "::1", port: 9000}
+server: {host: "::1", port: 9000, allow_private_targets: true}
 routes:
   /openai/: https://API.openai.com
   /local: {target: "http://127.0.0.1:9001/base", connect_timeout_s: 5, forwarded: append, preserve_host: true}
@@ -83,6 +83,12 @@ def test_one_route_is_no_routes(tmp_path: Path) -> None:
         ("server: {port: http}", [], "r.yaml:1: server.port: found 'http', expected an integer from 1 to 65535"),
         ("routes:\n  /a:\n    targt: b", [], "r.yaml:3: routes./a.targt: unknown key, the nearest known one is target"),
         ("a: [", [], "r.yaml:2: not valid YAML: did not find expected node content"),
+        (
+            "routes:\n  /a: http://127.0.0.1:9001",
+            [],
+            "r.yaml:2: routes./a.target: found 'http://127.0.0.1:9001', expected a public host, this one is loopback "
+            "(server.allow_private_targets: true or RELAYGATE_ALLOW_PRIVATE_TARGETS=true allows it)",
+        ),
         ("", ["--port", "0"], "command line: --port: found '0', expected an integer from 1 to 65535"),
         ("", ["--prot", "1"], "command line: unrecognized arguments: --prot 1 (see relaygate --help)"),
         ("", ["--po", "1"], "command line: unrecognized arguments: --po 1 (see relaygate --help)"),

@@ -5,7 +5,7 @@ import re
 import pytest
 
 from proxy import errors
-from proxy.errors import CLOSED, NO_ROUTE, Cause, RelayError, Source, UpstreamClosed
+from proxy.errors import CLOSED, NO_ROUTE, TARGET_REFUSED, Cause, RelayError, Source, TargetRefused, UpstreamClosed
 
 CAUSES = {name: cause for name, cause in vars(errors).items() if isinstance(cause, Cause)}
 
@@ -36,3 +36,9 @@ def test_an_error_carries_its_cause_and_nothing_else() -> None:
     assert (error.cause, str(error), error.args) == (NO_ROUTE, "no_route", ("no_route",))
     assert UpstreamClosed().cause is CLOSED
     assert isinstance(UpstreamClosed(), RelayError)
+
+
+def test_why_a_target_is_refused_is_not_in_the_text_of_the_error() -> None:
+    error = TargetRefused("10.0.0.1 is private")
+    assert isinstance(error, RelayError)
+    assert (error.cause, error.why, str(error)) == (TARGET_REFUSED, "10.0.0.1 is private", "target_refused")

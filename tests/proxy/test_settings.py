@@ -207,6 +207,47 @@ def test_tls_of_a_route_that_makes_no_sense(tmp_path: Path, route: str, message:
     assert refusal(tmp_path) == f"relaygate.yaml:1: routes./a.tls: {message}"
 
 
+LITERAL = "routes:\n  /a: https://a\n  /b:\n    via: x\n    target: http://127.0.0.1:9001/base\n"
+HINT = "(server.allow_private_targets: true or RELAYGATE_ALLOW_PRIVATE_TARGETS=true allows it)"
+
+
+@pytest.mark.parametrize(
+    ("yaml", "message"),
+    [
+        (
+            LITERAL,
+            "5: routes./b.target: found 'http://127.0.0.1:9001/base', expected a public host, this one is loopback",
+        ),
+        (
+            "routes:\n  /b: https://[FD00:0::1]",
+            "2: routes./b.target: found 'https://[fd00::1]', expected a public host, this one is private",
+        ),
+        (
+            "routes:\n\n  /b: http://Metadata.Google.Internal",
+            "3: routes./b.target: found 'http://metadata.google.internal', expected a public host, this one is private",
+        ),
+        (
+            "routes: {/b: 'http://app.localhost:80'}",
+            "1: routes./b.target: found 'http://app.localhost', expected a public host, this one is loopback",
+        ),
+    ],
+)
+def test_a_private_target_is_refused_unless_such_are_allowed(tmp_path: Path, yaml: str, message: str) -> None:
+    file = tmp_path / "relaygate.yaml"
+    file.write_text(yaml)
+    assert refusal(tmp_path) == f"relaygate.yaml:{message} {HINT}"
+    allowing = {"RELAYGATE_ALLOW_PRIVATE_TARGETS": "true"}
+    assert "/b" in settings.load({}, allowing, tmp_path).routes
+    file.write_text(f"server: {{allow_private_targets: true}}\n{yaml}")
+    assert "/b" in settings.load({}, {}, tmp_path).routes
+    assert "this one is" in refusal(tmp_path, {}, {"RELAYGATE_ALLOW_PRIVATE_TARGETS": "false"})
+
+
+def test_a_target_of_which_only_dns_can_tell_is_for_the_connection_to_judge(tmp_path: Path) -> None:
+    (tmp_path / "relaygate.yaml").write_text("routes: {/a: http://metadata, /b: http://localhost.example}")
+    assert len(settings.load({}, {}, tmp_path).routes) == 2
+
+
 def test_tls_files_are_looked_for_beside_the_file(tmp_path: Path) -> None:
     folder = tmp_path / "conf"
     (folder / "certs").mkdir(parents=True)

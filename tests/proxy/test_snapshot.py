@@ -83,11 +83,19 @@ def test_a_routes_own_limit_of_bodies_goes_before_the_servers() -> None:
 
 def test_an_origin_is_where_and_on_which_terms() -> None:
     tls = UpstreamTls(verify=False)
-    origin = origin_of(Route(target="https://[::1]/x", tls=tls, max_connections=3))
+    origin = origin_of(Route(target="https://[::1]/x", tls=tls, max_connections=3), Server())
     assert (origin.host, origin.port, origin.tls, origin.max_connections) == ("::1", 443, tls, 3)
-    origin = origin_of(Route(target="http://u:8000", tls=tls))
+    origin = origin_of(Route(target="http://u:8000", tls=tls), Server())
     assert (origin.host, origin.port, origin.tls) == ("u", 8000, None)
-    assert origin_of(Route(target="http://u")).port == 80
+    assert origin_of(Route(target="http://u"), Server()).port == 80
+
+
+def test_which_targets_are_allowed_is_one_of_the_terms() -> None:
+    allowed, refused = (
+        origin_of(Route(target="http://u"), Server(allow_private_targets=value)) for value in (True, False)
+    )
+    assert (allowed.allow_private_targets, refused.allow_private_targets) == (True, False)
+    assert allowed != refused, "so a reload that changes it leaves no connection that was made on the other terms"
 
 
 def test_routes_with_equal_origins_share_a_pool() -> None:

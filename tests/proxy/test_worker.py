@@ -16,9 +16,9 @@ from proxy.worker import SWEEP_TICKS, Worker, watch
 from tests.proxy.asgi import Client, play, turns
 
 
-def config_with(*, access_log: bool = False, **targets: str) -> Config:
+def config_with(*, access_log: bool = False, allow_private_targets: bool = False, **targets: str) -> Config:
     routes = {f"/{name}": Route(target=target) for name, target in targets.items()}
-    return Config(server=Server(access_log=access_log), routes=routes)
+    return Config(server=Server(access_log=access_log, allow_private_targets=allow_private_targets), routes=routes)
 
 
 class Files:
@@ -85,6 +85,23 @@ def test_a_reload_keeps_the_pools_of_origins_that_stay_and_retires_the_others() 
         assert b[0].pool._retired
         assert worker.snapshot.routes.match(b"/b") is None
         assert before.routes.match(b"/b") is not None, "requests in flight keep the snapshot that they began with"
+        worker.close()
+
+    play(dialogue)
+
+
+def test_a_reload_that_changes_which_targets_are_allowed_keeps_no_pool() -> None:
+    async def dialogue() -> None:
+        files = Files(config_with(a="http://a.example"))
+        worker = worker_of(config_with(a="http://a.example", allow_private_targets=True), files)
+        before = worker.snapshot.routes.match(b"/a")
+        worker.reload()
+        after = worker.snapshot.routes.match(b"/a")
+        assert before is not None
+        assert after is not None
+        assert before[0].pool._retired
+        assert before[0].pool.origin.allow_private_targets
+        assert not after[0].pool.origin.allow_private_targets
         worker.close()
 
     play(dialogue)

@@ -23,6 +23,7 @@ from proxy.errors import (
     TLS_FAILED,
     Cause,
     RelayError,
+    TargetRefused,
 )
 from proxy.upstream.connect import ADDRESS_DELAY_S, Origin, cause_of, connect
 from proxy.upstream.tls import client_context
@@ -65,8 +66,10 @@ def play(dialogue: Callable[[], Awaitable[None]], addresses: list[str] | OSError
         runner.run(main())
 
 
-def origin_at(port: int, timeout_s: float | None = 3.0, tls: UpstreamTls | None = None) -> Origin:
-    return Origin(NAME, port, tls, timeout_s, 4096, 4, 5, 60)
+def origin_at(
+    port: int, timeout_s: float | None = 3.0, tls: UpstreamTls | None = None, *, private: bool = True
+) -> Origin:
+    return Origin(NAME, port, tls, timeout_s, 4096, 4, 5, 60, allow_private_targets=private)
 
 
 @contextlib.asynccontextmanager
@@ -99,6 +102,7 @@ def silent(address: str, port: int = 0) -> Iterator[int]:
 
 
 def failure(addresses: list[str] | OSError, port: int, timeout_s: float | None = 3.0) -> str:
+    """The word of the cause, where private addresses are allowed."""
     words: list[str] = []
 
     async def dialogue() -> None:
@@ -186,6 +190,92 @@ def test_a_cancelled_attempt_leaves_nothing_behind() -> None:
                 await connecting
 
     play(dialogue, ["127.0.0.1", "127.0.0.1"])
+
+
+# ---- which addresses a target may have -------------------------------------------------------------------------------
+
+
+class Resolved(Loop):
+    """An event loop that notes what it is asked to resolve and what it is asked to connect to."""
+
+    def __init__(self, addresses: list[str] | OSError) -> None:
+        super().__init__(addresses)
+        self.asked: list[str] = []
+        self.tried: list[str] = []
+
+    async def getaddrinfo(self, host: Any, port: Any, **options: Any) -> list[Any]:
+        self.asked.append(host)
+        return await super().getaddrinfo(host, port, **options)
+
+    async def sock_connect(self, _sock: Any, address: Any) -> None:
+        self.tried.append(address[0])
+        raise ConnectionRefusedError
+
+
+def attempt(host: str, addresses: list[str]) -> tuple[RelayError, Resolved]:
+    """What comes of connecting to public addresses only, all of which refuse."""
+
+    async def main() -> RelayError:
+        with pytest.raises(RelayError) as caught:
+            await connect(origin_at(80, private=False)._replace(host=host), None)
+        return caught.value
+
+    loop = Resolved(addresses)
+    with asyncio.Runner(loop_factory=lambda: loop) as runner:
+        return runner.run(main()), loop
+
+
+@pytest.mark.parametrize(
+    ("addresses", "why"),
+    [
+        (["127.0.0.1"], "127.0.0.1 is loopback"),
+        (["169.254.169.254"], "169.254.169.254 is link-local"),
+        (["::1", "127.0.0.1", "10.0.0.1"], "127.0.0.1 is loopback, 10.0.0.1 is private"),
+        (["::ffff:127.0.0.1"], "::ffff:127.0.0.1 is loopback"),
+        (["64:ff9b::a9fe:a9fe"], "64:ff9b::a9fe:a9fe is link-local"),
+        (["fe80::1%lo"], "fe80::1%lo is link-local"),
+        (["0.0.0.0", "::"], ":: is unspecified"),
+        ([f"10.0.0.{last}" for last in range(1, 200)], "10.0.0.199 is private"),
+    ],
+)
+def test_a_name_that_leads_to_private_addresses_only_is_refused_before_any_is_tried(
+    addresses: list[str], why: str
+) -> None:
+    error, loop = attempt(NAME, addresses)
+    assert isinstance(error, TargetRefused)
+    assert (error.cause.word, error.why) == ("target_refused", why)
+    assert loop.tried == []
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1", "::ffff:7f00:1", "0.0.0.0", "127.1", "0x7f000001", "2130706433"])
+def test_an_address_in_any_spelling_is_refused(host: str) -> None:
+    """Some of them are no targets that the settings let pass; a resolver takes them all the same."""
+    error, loop = attempt(host, [])
+    assert error.cause.word == "target_refused"
+    assert loop.tried == []
+
+
+def test_of_several_addresses_the_public_ones_are_tried_and_no_others() -> None:
+    error, loop = attempt(NAME, ["10.0.0.1", "192.0.2.1", "8.8.8.8", "fd00::1", "1.1.1.1", "127.0.0.1"])
+    assert error.cause is CONNECT_REFUSED
+    assert sorted(loop.tried) == ["1.1.1.1", "8.8.8.8"]
+
+
+def test_what_was_judged_is_what_is_connected_to() -> None:
+    """A second look-up could be answered otherwise (DNS rebinding), so there is none."""
+    error, loop = attempt(NAME, ["8.8.8.8"])
+    assert error.cause is CONNECT_REFUSED
+    assert (loop.asked, loop.tried) == ([NAME], ["8.8.8.8"])
+
+
+def test_an_unknown_name_is_unknown_and_not_refused() -> None:
+    async def main() -> str:
+        with pytest.raises(RelayError) as caught:
+            await connect(origin_at(80, private=False), None)
+        return caught.value.cause.word
+
+    with asyncio.Runner(loop_factory=lambda: Loop(socket.gaierror(socket.EAI_NONAME, "x"))) as runner:
+        assert runner.run(main()) == "dns_failed"
 
 
 # ---- TLS ------------------------------------------------------------------------------------------------------------

@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from proxy.config import UpstreamTls
-from proxy.errors import CONNECT_REFUSED, RelayError
+from proxy.errors import CONNECT_REFUSED, RelayError, TargetRefused
 from proxy.upstream import pool as pool_module
 from proxy.upstream.connect import Origin
 from proxy.upstream.connection import Connection
-from proxy.upstream.pool import Pool, Pools
+from proxy.upstream.pool import TELL_AGAIN_S, Pool, Pools
 from proxy.upstream.tls import SessionContext
 from tests.proxy.upstream.wire import Wire
 
@@ -52,7 +52,7 @@ class Upstreams:
 
 
 def origin_with(host: str = "up.example", connections: int = 2, wait_s: float = WAIT_S) -> Origin:
-    return Origin(host, 80, None, None, 4096, connections, wait_s, IDLE_S)
+    return Origin(host, 80, None, None, 4096, connections, wait_s, IDLE_S, allow_private_targets=False)
 
 
 def use(connection: Connection, fields: bytes = b"") -> Connection:
@@ -209,6 +209,40 @@ def test_a_refused_connection_leaves_its_place_to_the_next(loop: Loop, upstreams
         upstreams.asked[1].set_result(None)
         await second
         assert pool.open == 1
+
+    play(loop, dialogue)
+
+
+def test_a_refused_target_is_told_once_a_minute_for_each_origin(
+    loop: Loop, upstreams: Upstreams, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def refuse(pool: Pool, why: str) -> None:
+        upstreams.at_once = False
+        asking = asyncio.create_task(get(pool))
+        await turns()
+        upstreams.asked[-1].set_exception(TargetRefused(why))
+        with pytest.raises(RelayError, match="target_refused"):
+            await asking
+        assert pool.open == 0
+
+    async def dialogue() -> None:
+        pool, other = Pool(origin_with("a.example"), loop), Pool(origin_with("b.example"), loop)
+        for _ in range(5):
+            await refuse(pool, "10.0.0.1 is private")
+        await refuse(other, "::1 is loopback")
+        allows = "server.allow_private_targets: true allows it"
+        told = [
+            f"target a.example refused: 10.0.0.1 is private; {allows}",
+            f"target b.example refused: ::1 is loopback; {allows}",
+        ]
+        assert caplog.messages == told
+        loop.shift_s += TELL_AGAIN_S - 1
+        await refuse(pool, "10.0.0.2 is private")
+        assert caplog.messages == told
+        loop.shift_s += 1
+        await refuse(pool, "10.0.0.3 is private")
+        assert caplog.messages[2:] == [f"target a.example refused: 10.0.0.3 is private; {allows}"]
+        assert {record.levelname for record in caplog.records} == {"WARNING"}
 
     play(loop, dialogue)
 

@@ -88,7 +88,9 @@ async def listening(context: ssl.SSLContext) -> AsyncIterator[tuple[Server, int]
 
 
 def pool_to(port: int, tls: UpstreamTls) -> Pool:
-    return Pool(Origin("127.0.0.1", port, tls, 3, 4096, 4, 5, 60), asyncio.get_running_loop())
+    return Pool(
+        Origin("127.0.0.1", port, tls, 3, 4096, 4, 5, 60, allow_private_targets=True), asyncio.get_running_loop()
+    )
 
 
 async def ask(connection: Connection) -> None:
