@@ -8,9 +8,9 @@ usage() {
   cat <<'TEXT'
 Usage: ./deploy.sh [OPTION]... [-- RELAYGATE-OPTION...]
 
-Installs into .venv (again only when the locked dependencies have changed) and starts the relay, in the foreground.
-Without a relaygate.yaml in the working directory it serves the default prefixes on 127.0.0.1:8000. The limit of open
-files is raised as far as the system allows.
+Installs into .venv (again only when the locked dependencies have changed) and starts the relay and its admin app, in
+the foreground. Without a relaygate.yaml in the working directory it serves the default prefixes on 127.0.0.1:8000, and
+the admin API on 127.0.0.1:8001. The limit of open files is raised as far as the system allows.
 
   --production    one worker for each core that this process may use, and no access log. It listens where the settings
                   say, which is 127.0.0.1 unless changed, since the default prefixes serve whoever reaches them. Opening
@@ -24,7 +24,7 @@ files is raised as far as the system allows.
   --dev           install the development tools too
   --help          print this
 
-Everything after -- goes to `relaygate proxy`, for example: ./deploy.sh -- --port 9000 --config my.yaml
+Everything after -- goes to `relaygate serve`, for example: ./deploy.sh -- --port 9000 --config my.yaml
 PYTHON=/path/to/python3.12 chooses the interpreter; otherwise the newest of 3.14 to 3.11 is taken.
 TEXT
 }
@@ -128,7 +128,7 @@ undecided() { # options; whether neither the environment nor a file says which t
       .env "${RELAYGATE_CONFIG:-relaygate.yaml}" "${@#--config=}"
 }
 
-start() { # non-empty for a trial, in which a target may be on this machine too; then options of `relaygate proxy`
+start() { # non-empty for a trial, in which a target may be on this machine too; then options of `relaygate serve`
   local report url prefix trial="$1"
   shift
   # Each connection that is relayed takes two descriptors; the usual soft limit of 1024 would end at 500 of them.

@@ -75,8 +75,8 @@ class Deployment:
         return self.log.read_text()
 
     def private_targets(self) -> str:
-        """Which private targets `relaygate proxy` was started with; empty if it was not started."""
-        return "".join(line for line in self._private.read_text().splitlines() if line.startswith("proxy: "))
+        """Which private targets `relaygate serve` was started with; empty if it was not started."""
+        return "".join(line for line in self._private.read_text().splitlines() if line.startswith("serve: "))
 
     def _script(self, path: Path, text: str) -> Path:
         path.write_text(text)
@@ -97,7 +97,7 @@ def test_the_first_run_installs_from_the_lock_and_starts(deployment: Deployment)
     asked = deployment.asked()
     assert f"--require-hashes --requirement {deployment.folder}/requirements.lock" in asked
     assert "--no-index --no-build-isolation --no-deps" in asked
-    assert asked.endswith("relaygate check --port 8000\nrelaygate proxy --port 8000\n")
+    assert asked.endswith("relaygate check --port 8000\nrelaygate serve --port 8000\n")
 
 
 def test_it_installs_again_only_when_the_lock_has_changed(deployment: Deployment) -> None:
@@ -127,7 +127,7 @@ def test_test_installs_the_development_tools_and_hands_on_the_status(deployment:
 def test_production_has_a_worker_for_each_core_and_can_be_overruled(deployment: Deployment) -> None:
     deployment.run("--production", "--", "--workers", "3")
     cores = len(os.sched_getaffinity(0))
-    assert deployment.asked().endswith(f"relaygate proxy --workers {cores} --workers 3\n")
+    assert deployment.asked().endswith(f"relaygate serve --workers {cores} --workers 3\n")
 
 
 TRIAL = "deploy: targets may be private addresses, so that one can try it here: RELAYGATE_ALLOW_PRIVATE_TARGETS=true\n"
@@ -140,7 +140,7 @@ def test_on_loopback_a_private_target_can_be_tried(deployment: Deployment, liste
     done = deployment.run("--", "--local-target", LISTEN=listen)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.count(TRIAL) == 1
-    assert deployment.private_targets() == "proxy: private=true"
+    assert deployment.private_targets() == "serve: private=true"
 
 
 @pytest.mark.parametrize(
@@ -150,7 +150,7 @@ def test_elsewhere_it_cannot(deployment: Deployment, listen: str) -> None:
     done = deployment.run(LISTEN=listen)
     assert done.returncode == 0
     assert TRIAL not in done.stdout
-    assert deployment.private_targets() == "proxy: private=unset"
+    assert deployment.private_targets() == "serve: private=unset"
     done = deployment.run("--", "--local-target", LISTEN=listen)
     assert (done.returncode, done.stderr) == (2, "relaygate: private\n")
 
@@ -158,7 +158,7 @@ def test_elsewhere_it_cannot(deployment: Deployment, listen: str) -> None:
 def test_nor_in_production(deployment: Deployment) -> None:
     done = deployment.run("--production")
     assert TRIAL not in done.stdout
-    assert deployment.private_targets() == "proxy: private=unset"
+    assert deployment.private_targets() == "serve: private=unset"
 
 
 @pytest.mark.parametrize("value", ["true", "false"])
@@ -166,7 +166,7 @@ def test_what_the_caller_says_of_private_targets_stays(deployment: Deployment, v
     for arguments in ([], ["--production"]):
         done = deployment.run(*arguments, RELAYGATE_ALLOW_PRIVATE_TARGETS=value)
         assert TRIAL not in done.stdout
-        assert deployment.private_targets() == f"proxy: private={value}"
+        assert deployment.private_targets() == f"serve: private={value}"
 
 
 @pytest.mark.parametrize(
@@ -187,7 +187,7 @@ def test_what_a_file_says_of_private_targets_stays(
     done = deployment.run(*arguments, **environment)
     assert done.returncode == 0, done.stderr
     assert TRIAL not in done.stdout
-    assert deployment.private_targets() == "proxy: private=unset"
+    assert deployment.private_targets() == "serve: private=unset"
 
 
 def test_a_comment_says_nothing_of_private_targets(deployment: Deployment) -> None:
@@ -199,7 +199,7 @@ def test_a_comment_says_nothing_of_private_targets(deployment: Deployment) -> No
 def test_bad_settings_are_refused_before_anything_starts(deployment: Deployment) -> None:
     done = deployment.run("--", "--bad")
     assert (done.returncode, done.stderr) == (2, "relaygate: bad\n")
-    assert "relaygate proxy" not in deployment.asked()
+    assert "relaygate serve" not in deployment.asked()
 
 
 @pytest.mark.parametrize(
