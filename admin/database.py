@@ -118,9 +118,9 @@ class Database:
             try:
                 async with self.write() as connection:
                     return await work(connection)
-            except TransactionLost as conflict:
+            except TransactionLost as lost:
                 if attempt == ATTEMPTS_MAX - 1:
-                    raise DatabaseDown(self.place, conflict) from conflict
+                    raise DatabaseDown(self.place, lost) from lost
             await asyncio.sleep(PAUSE_S * 2**attempt * random.uniform(0.5, 1))  # noqa: S311 - it is a pause
         raise AssertionError
 

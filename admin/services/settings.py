@@ -4,7 +4,7 @@ from sqlalchemy import delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from admin.database import TransactionLost, Database
+from admin.database import Database, TransactionLost
 from admin.tables import settings
 
 

@@ -1,4 +1,4 @@
-"""Transactions, conflicts, and servers that are not there, on each kind of database."""
+"""Transactions, lost ones, and servers that are not there, on each kind of database."""
 
 import asyncio
 import socket
@@ -11,7 +11,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from admin import database as database_module
-from admin.database import ATTEMPTS_MAX, TransactionLost, Database, DatabaseDown, open_database
+from admin.database import ATTEMPTS_MAX, Database, DatabaseDown, TransactionLost, open_database
 from admin.database_url import Kind
 from admin.tables import settings
 from tests.sql_servers import with_database
