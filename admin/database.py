@@ -148,6 +148,8 @@ class Database:
             if error.connection_invalidated or isinstance(error, (OperationalError, InterfaceError)):
                 raise DatabaseDown(self.place, _cause(error)) from error
             raise
+        except (TimeoutError, ConnectionError) as error:  # asyncpg's own, which SQLAlchemy lets pass
+            raise DatabaseDown(self.place, error) from error
 
 
 def open_database(url: str) -> Database:

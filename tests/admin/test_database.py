@@ -155,6 +155,23 @@ def test_a_connection_lost_in_the_middle_says_so(database_url: str) -> None:
     with_database(database_url, story)
 
 
+def test_a_statement_that_takes_too_long_is_given_up(empty_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(database_module._OPTIONS[Kind.POSTGRESQL]["connect_args"], "command_timeout", 0.2)
+    monkeypatch.setitem(database_module._OPTIONS[Kind.MYSQL]["connect_args"], "read_timeout", 0.2)
+
+    async def story(database: Database) -> None:
+        if database.kind is Kind.SQLITE:
+            pytest.skip("sqlite has no server")
+        sleep = "SELECT pg_sleep(30)" if database.kind is Kind.POSTGRESQL else "SELECT sleep(30)"
+        with pytest.raises(DatabaseDown):
+            async with database.read() as connection:
+                await connection.execute(text(sleep))
+        async with database.read() as connection:
+            assert await connection.scalar(text("SELECT 1")) == 1
+
+    with_database(empty_url, story)
+
+
 @pytest.mark.parametrize("scheme", ["postgresql", "mysql"])
 def test_a_server_that_refuses_or_is_not_there(scheme: str) -> None:
     with socket.socket() as taken:

@@ -7,9 +7,10 @@ from typing import Any
 
 import msgspec
 import pytest
-from sqlalchemy import event
+from sqlalchemy import event, select
 
-from admin.database import Database
+from admin import tables
+from admin.database import Database, open_database
 from admin.services.edits import Editor
 from admin.services.failures import DuplicateRoute, NoSuchRoute
 from admin.services.routes import Routes, StoredRoute
@@ -176,6 +177,21 @@ def test_ten_thousand_routes_take_few_statements(database_url: str) -> None:
         assert len((await routes.apply({}, slow, "file")).plan.removals) == MANY
         assert await routes.all() == {}
         assert statements < 60
+
+    with_database(database_url, story)
+
+
+def test_edits_that_wait_leave_connections_to_readers(database_url: str) -> None:
+    async def story(database: Database) -> None:
+        routes, versions = services(database)
+        other = open_database(database_url)
+        async with other.write() as connection:
+            await connection.execute(select(tables.locks.c.name).with_for_update())
+            edits = [asyncio.create_task(routes.create(f"/{number}", A, "token")) for number in range(30)]
+            for _ in range(20):
+                assert await versions.newest() == 0
+        assert sorted(await asyncio.gather(*edits)) == list(range(1, 31))
+        await other.close()
 
     with_database(database_url, story)
 
