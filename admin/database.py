@@ -19,6 +19,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from typing import Any, TypeVar
 
+import asyncmy
 from sqlalchemy import event
 from sqlalchemy.engine import URL, Connection
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
@@ -37,12 +38,19 @@ ATTEMPTS_MAX = 6
 # The first pause before another attempt; each further one may be twice as long.
 PAUSE_S = 0.02
 
+
+async def _connect_mysql(**arguments: Any) -> asyncmy.Connection:
+    """The driver's own deadline covers TCP alone; a server that accepts and then says nothing would never end it."""
+    async with asyncio.timeout(CONNECT_S):
+        return await asyncmy.connect(**arguments)
+
+
 # A pooled connection that stayed idle is asked whether it lives, so a restarted server is no error for the next call.
 _OPTIONS: dict[Kind, dict[str, Any]] = {
     Kind.SQLITE: {"connect_args": {"timeout": BUSY_S}},
     Kind.POSTGRESQL: {"connect_args": {"timeout": CONNECT_S, "command_timeout": STATEMENT_S}, "pool_pre_ping": True},
     Kind.MYSQL: {
-        "connect_args": {"connect_timeout": CONNECT_S, "read_timeout": STATEMENT_S},
+        "connect_args": {"async_creator_fn": _connect_mysql, "read_timeout": STATEMENT_S},
         "pool_pre_ping": True,
         "isolation_level": "READ COMMITTED",
     },
@@ -61,7 +69,7 @@ class DatabaseDown(Exception):  # noqa: N818 - it says what happened
         super().__init__(f"database: {where}: {reason[:200]}")
 
 
-class Conflict(Exception):  # noqa: N818 - it says what happened
+class TransactionLost(Exception):  # noqa: N818 - it says what happened
     """A transaction lost to another one and left nothing behind; it may be made again."""
 
 
@@ -92,7 +100,7 @@ class Database:
     async def write(self) -> AsyncIterator[AsyncConnection]:
         """A transaction that is committed at the end of the block, or rolled back if that raises.
 
-        Not to be opened within another of the same database. Raises Conflict where `transact` would go on.
+        Not to be opened within another of the same database. Raises TransactionLost where `transact` would go on.
         """
         if self.kind is Kind.SQLITE:
             async with self._turn, self._transaction(self._writing) as connection:
@@ -102,7 +110,7 @@ class Database:
                 yield connection
 
     async def transact(self, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
-        """Returns what `work` returns, done in one write transaction; in a new one for each that met a conflict.
+        """Returns what `work` returns, done in one write transaction; in a new one for each that was lost.
 
         Raises DatabaseDown once the attempts are used up.
         """
@@ -110,9 +118,9 @@ class Database:
             try:
                 async with self.write() as connection:
                     return await work(connection)
-            except Conflict as conflict:
+            except TransactionLost as lost:
                 if attempt == ATTEMPTS_MAX - 1:
-                    raise DatabaseDown(self.place, conflict) from conflict
+                    raise DatabaseDown(self.place, lost) from lost
             await asyncio.sleep(PAUSE_S * 2**attempt * random.uniform(0.5, 1))  # noqa: S311 - it is a pause
         raise AssertionError
 
@@ -135,11 +143,13 @@ class Database:
         try:
             yield
         except DBAPIError as error:
-            if _is_conflict(error):
-                raise Conflict(str(_cause(error))) from error
+            if _is_lost(error):
+                raise TransactionLost(str(_cause(error))) from error
             if error.connection_invalidated or isinstance(error, (OperationalError, InterfaceError)):
                 raise DatabaseDown(self.place, _cause(error)) from error
             raise
+        except (TimeoutError, ConnectionError) as error:  # asyncpg's own, which SQLAlchemy lets pass
+            raise DatabaseDown(self.place, error) from error
 
 
 def open_database(url: str) -> Database:
@@ -165,7 +175,7 @@ def _cause(error: BaseException) -> BaseException:
     return error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
 
 
-def _is_conflict(error: DBAPIError) -> bool:
+def _is_lost(error: DBAPIError) -> bool:
     cause: Any = _cause(error)
     if getattr(cause, "sqlstate", None) in _SQLSTATES:
         return True

@@ -1,7 +1,7 @@
 """Real databases for tests: SQLite always, PostgreSQL and MariaDB where they answer.
 
-`TEST_POSTGRESQL_URL` and `TEST_MYSQL_URL` name servers and a user that may create databases. Each test has a database of
-its own, which is dropped at its end.
+`TEST_POSTGRESQL_URL` and `TEST_MYSQL_URL` name servers and a user that may create databases. Each test has a database
+of its own, which is dropped at its end.
 """
 
 import asyncio

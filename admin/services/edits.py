@@ -5,6 +5,7 @@ none is lost, and versions are numbered without gaps. An edit reads all routes a
 is nothing that a finer lock would let run at the same time.
 """
 
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -42,6 +43,8 @@ class Editor:
         self._now_ms = now_ms
         self.notify: Callable[[], object] = lambda: None
         """Called after each edit that changed something."""
+        # Edits of one process queue here, and not each with a connection that readers need.
+        self._turn = asyncio.Lock()
 
     async def edit(self, actor: str, verb: str, decide: Callable[[Routes], Routes]) -> Edit:
         """`decide` makes the wanted routes of those that are there; what it raises ends the edit.
@@ -63,7 +66,8 @@ class Editor:
             summary = rule.summary(verb, changed)
             return Edit(await record(connection, actor, summary, changed, rule.document(after), now_ms), changed)
 
-        edit = await self.database.transact(work)
+        async with self._turn:
+            edit = await self.database.transact(work)
         if edit.changes:
             self.notify()
         return edit

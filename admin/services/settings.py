@@ -4,7 +4,7 @@ from sqlalchemy import delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from admin.database import Conflict, Database
+from admin.database import Database, TransactionLost
 from admin.tables import settings
 
 
@@ -25,7 +25,7 @@ class Settings:
                 try:
                     await connection.execute(insert(settings).values(name=name, value=value))
                 except IntegrityError as error:  # another has put it in the meantime: now there is a row to update
-                    raise Conflict("the setting was put twice at once") from error
+                    raise TransactionLost("the setting was put twice at once") from error
 
         await self._database.transact(work)
 

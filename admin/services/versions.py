@@ -34,6 +34,12 @@ class Version(VersionSummary, frozen=True):
     document: dict[str, Any]
 
 
+class _Document(msgspec.Struct, forbid_unknown_fields=True):
+    """A document as this version of the program reads it."""
+
+    routes: dict[str, Route]
+
+
 class Versions:
     def __init__(self, editor: Editor) -> None:
         self._database = editor.database
@@ -74,8 +80,8 @@ class Versions:
         """
         document = await self._document(number)
         try:
-            routes = msgspec.convert(document[rule.SECTIONS[rule.ROUTE]], dict[str, Route])
-        except (KeyError, msgspec.ValidationError) as error:
+            routes = msgspec.convert(document, _Document).routes
+        except msgspec.ValidationError as error:
             raise ConfigError(f"version {number}", str(error)) from None
         return (await self._editor.edit(actor, f"roll back to version {number}", lambda _: routes)).version
 

@@ -17,6 +17,7 @@ from proxy.config import ConfigError
         ("sqlite+aiosqlite:r.db", Kind.SQLITE, "sqlite+aiosqlite:///r.db"),
         ("postgresql://u:p@h/db", Kind.POSTGRESQL, "postgresql+asyncpg://u:p@h/db"),
         ("postgres://u@[::1]:5433/db", Kind.POSTGRESQL, "postgresql+asyncpg://u@[::1]:5433/db"),
+        ("postgresql://u:1/2@h/db", Kind.POSTGRESQL, "postgresql+asyncpg://u:1%2F2@h/db"),
         ("postgresql+asyncpg://h/db", Kind.POSTGRESQL, "postgresql+asyncpg://h/db"),
         ("postgres://h/db?sslmode=require", Kind.POSTGRESQL, "postgresql+asyncpg://h/db?ssl=require"),
         ("postgres:///db?host=/run/pg", Kind.POSTGRESQL, "postgresql+asyncpg:///db?host=%2Frun%2Fpg"),
@@ -44,8 +45,7 @@ def test_what_is_taken(text: str, kind: Kind, url: str) -> None:
         ("postgresql:///db", "the host is missing"),
         ("mysql://user:secret@/db", "the host is missing"),
         ("postgresql://h", "expected one name of a database"),
-        ("postgresql://u:sec/ret@h/db", "not a URL of the form postgresql://"),
-        ("postgresql://u:12/secret@h/db", "expected one name of a database"),
+        ("postgresql://h/db/secret", "expected one name of a database"),
         ("postgresql://u:se@cret@h/db", "an @ in the user name or the password must be written as %40"),
         ("postgresql://h:port/db", "not a URL of the form postgresql://"),
         ("postgresql://h/db?sslmod=require", "unknown option sslmod, the nearest known one is sslmode"),
@@ -66,7 +66,7 @@ def test_any_text_is_taken_or_refused_in_one_line(rest: str, start: str) -> None
     try:
         kind, url = parse(start + rest)
     except ConfigError as error:
-        assert str(error).isprintable()
+        assert str(error).isprintable()  # noqa: PT017 - most texts are refused, some are not
     else:
         assert place(kind, url)
 
