@@ -8,6 +8,7 @@ import asyncio
 import hashlib
 import hmac
 import ipaddress
+import logging
 import math
 import secrets
 import time
@@ -25,6 +26,8 @@ from admin.rules import cookies, same_origin, tokens
 from admin.rules.attempts import Attempts
 from admin.sessions import Sessions, label
 from proxy.config import ConfigError
+
+log = logging.getLogger("relaygate")
 
 Connection = ASGIConnection[Any, Any, Any, State]
 
@@ -108,6 +111,7 @@ class Authentication:
             self._refuse_too_many(address)
             if not self._is_remembered(token) and not await self._is_right(token, kept):
                 self._attempts.failed(address, self._now_s())
+                log.warning("a wrong admin token from %s", address)
                 raise answers.unauthorized("The admin token is wrong.")
 
     async def _is_right(self, token: str, kept: str) -> bool:

@@ -23,6 +23,8 @@ from proxy.sources import values
 BASE = "/api/mappings"
 PREFIX_CHARACTERS_MAX = 512
 BATCH_MAX = 10_000
+RECORDED_MAX = 50
+"""Prefixes of a batch that the log of actions names; the version that it makes has them all."""
 EVERYTHING = 1_000_000
 """Without a limit, a list has all that there is, as the reference's has."""
 
@@ -79,6 +81,7 @@ class Deleted(Answer, frozen=True, kw_only=True):
     absent: list[str]
 
 
+_DEFAULTS = {field.name: field.default for field in msgspec.structs.fields(Route) if not field.required}
 _ERRORS = documented(401, 403, 429, 503)
 
 
@@ -125,7 +128,9 @@ async def delete_mappings(request: AdminRequest) -> Deleted:
     """Deletes mappings; those that are not there are told, and are no error."""
     body = await body_of(request, Prefixes)
     prefixes = list(dict.fromkeys(_prefix("prefixes", prefix) for prefix in body.prefixes))
-    async with recorded(request, "mapping.batch-delete", f"{len(prefixes)} mappings", {"prefixes": prefixes}) as caller:
+    async with recorded(
+        request, "mapping.batch-delete", f"{len(prefixes)} mappings", {"prefixes": prefixes[:RECORDED_MAX]}
+    ) as caller:
         deleted = list(await services_of(request).routes.delete_many(prefixes, caller.actor))
     return Deleted(deleted=deleted, absent=[prefix for prefix in prefixes if prefix not in set(deleted)])
 
@@ -177,9 +182,12 @@ def options_of(route: Route) -> dict[str, Any]:
 
 
 def notable(route: Route) -> dict[str, Any]:
-    """The options that differ from the defaults."""
-    defaults = options_of(Route(target=route.target))
-    return {name: value for name, value in options_of(route).items() if value != defaults[name]}
+    """The options that differ from the defaults. Lists have thousands of routes, most of them without any."""
+    return {
+        name: msgspec.to_builtins(value)
+        for name, default in _DEFAULTS.items()
+        if (value := getattr(route, name)) != default
+    }
 
 
 def _prefix(name: str, text: str) -> str:

@@ -1,4 +1,4 @@
-"""What tests of the control plane share: a database of each kind."""
+"""What tests of the control plane share: a database of each kind, and the admin API on a memory of the tests' own."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,6 +7,8 @@ import pytest
 
 from admin.database import Database
 from admin.migrations import migrate
+from tests.admin.api import Api, serving
+from tests.admin.memory import Memory
 from tests.sql_servers import KINDS, empty_database, with_database
 
 
@@ -26,3 +28,10 @@ def database_url(empty_url: str) -> str:
 
     with_database(empty_url, story)
     return empty_url
+
+
+@pytest.fixture
+def api() -> Iterator[Api]:
+    memory = Memory()
+    with serving(memory) as client:
+        yield Api(client, memory)

@@ -1,0 +1,141 @@
+"""The admin API's process."""
+
+import os
+import socket
+from collections.abc import Iterator
+from http.client import HTTPConnection, HTTPSConnection
+from pathlib import Path
+
+import httpx
+import pytest
+
+from admin.server import NICENESS, AppLoader, Listener, run
+from proxy.config import ConfigError
+from tests.admin.admin_process import Admin, make, running
+from tests.admin.api import AUTHORIZED, TOKEN
+from tests.end_to_end.certificates import Certificates
+from tests.end_to_end.process_tree import descendants
+from tests.end_to_end.waiting import eventually
+
+JSON = {"content-type": "application/json"}
+LOGIN = f'{{"token": "{TOKEN}"}}'
+
+
+@pytest.fixture(scope="module")
+def admin(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Admin]:
+    with running(tmp_path_factory.mktemp("admin")) as admin:
+        yield admin
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    return Certificates(tmp_path_factory.mktemp("certificates"))
+
+
+def niceness(process_id: int) -> int:
+    return os.getpriority(os.PRIO_PROCESS, process_id)
+
+
+def test_the_worker_gives_way_to_the_data_plane(admin: Admin) -> None:
+    workers = [child for child in descendants(admin.process.pid) if niceness(child) == NICENESS]
+    assert len(workers) == 1
+    assert niceness(admin.process.pid) == 0
+
+
+def test_it_says_where_it_listens(admin: Admin) -> None:
+    line = f"relaygate: admin API on http://127.0.0.1:{admin.port}\n"
+    eventually(lambda: line in admin.output(), what="the line that says where it listens")
+
+
+def test_every_line_of_the_references_document_works(admin: Admin) -> None:
+    connection = HTTPConnection("127.0.0.1", admin.port)
+
+    def ask(method: str, path: str, body: str | None = None) -> int:
+        connection.request(method, path, body, {**AUTHORIZED, **(JSON if body else {})})
+        response = connection.getresponse()
+        response.read()
+        return response.status
+
+    assert ask("GET", "/api/mappings") == 200
+    assert ask("POST", "/api/mappings", '{"prefix":"/newapi","target":"https://api.example.com"}') == 201
+    assert ask("PUT", "/api/mappings/newapi", '{"target":"https://newapi.example.com"}') == 200
+    assert ask("DELETE", "/api/mappings/%2Fnewapi") == 200
+    assert ask("DELETE", "/api/mappings/newapi") == 404
+    assert ask("POST", "/api/mappings", '{"prefix":"/","target":"https://api.example.com"}') == 201
+    assert ask("DELETE", "/api/mappings/%2F") == 200
+    connection.close()
+
+
+def test_a_session_over_clear_text(admin: Admin) -> None:
+    connection = HTTPConnection("127.0.0.1", admin.port)
+    connection.request("POST", "/api/admin/login", LOGIN, JSON)
+    response = connection.getresponse()
+    assert (response.status, response.read()[:15]) == (200, b'{"success":true')
+    cookie = response.headers["set-cookie"]
+    assert cookie.startswith("relaygate=")
+    assert "Secure" not in cookie
+    connection.putrequest("GET", "/api/versions")
+    connection.putheader("Cookie", "a=b")
+    connection.putheader("Cookie", cookie.partition(";")[0])
+    connection.endheaders()
+    response = connection.getresponse()
+    assert response.status == 200
+    response.read()
+    headers = {"cookie": cookie.partition(";")[0]}
+    for method, path, origin, status in (
+        ("POST", "/api/logout", "http://127.0.0.1:1", 403),
+        ("POST", "/api/logout", f"http://127.0.0.1:{admin.port}", 200),
+        ("GET", "/api/versions", f"http://127.0.0.1:{admin.port}", 401),
+    ):
+        connection.request(method, path, headers=headers | {"origin": origin})
+        response = connection.getresponse()
+        response.read()
+        assert response.status == status
+    connection.close()
+
+
+def test_a_session_over_tls(certificates: Certificates, tmp_path: Path) -> None:
+    with running(tmp_path, certificates.good) as admin:
+        connection = HTTPSConnection("127.0.0.1", admin.port, context=certificates.client_tls())
+        connection.request("POST", "/api/admin/login", LOGIN, JSON)
+        response = connection.getresponse()
+        response.read()
+        name, *attributes = response.headers["set-cookie"].split("; ")
+        assert name.startswith("__Host-relaygate=")
+        assert set(attributes) >= {"Secure", "HttpOnly", "SameSite=Strict", "Path=/"}
+        connection.request("GET", "/api/versions", headers={"cookie": name})
+        assert connection.getresponse().status == 200
+        connection.close()
+
+
+def test_http2_is_offered_over_tls(certificates: Certificates, tmp_path: Path) -> None:
+    with (
+        running(tmp_path, certificates.good) as admin,
+        certificates.client_tls("h2", "http/1.1").wrap_socket(
+            socket.create_connection(("127.0.0.1", admin.port)), server_hostname="127.0.0.1"
+        ) as connection,
+    ):
+        assert connection.selected_alpn_protocol() == "h2"
+
+
+def test_a_body_that_breaks_off_is_no_failure(admin: Admin) -> None:
+    for _ in range(3):
+        with socket.create_connection(("127.0.0.1", admin.port)) as connection:
+            head = f"POST /api/mappings HTTP/1.1\r\nHost: x\r\nx-admin-key: {TOKEN}\r\nContent-Length: 100\r\n\r\n"
+            connection.sendall(head.encode() + b'{"prefix"')
+    assert httpx.get(f"http://127.0.0.1:{admin.port}/health").status_code == 200
+    assert "failed" not in admin.output()
+
+
+def test_a_busy_address_is_told() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as busy, pytest.raises(ConfigError, match="already in use"):
+        run(make, Listener("127.0.0.1", busy.getsockname()[1]))
+
+
+def test_the_loader_makes_the_application_where_it_is_called(monkeypatch: pytest.MonkeyPatch) -> None:
+    steps: list[int] = []
+    monkeypatch.setattr(os, "nice", steps.append)
+    loader = AppLoader(make)
+    assert not steps
+    loader()
+    assert steps == [NICENESS]
