@@ -11,6 +11,8 @@
   `phases/`.
 - `rules/` decides: values in, values out. `upstream/` owns the connections to upstreams, their pools, TLS and
   WebSockets.
+- `shared_state/` is Redis as the data plane sees it: names, client, circuit breaker, and the private server of a
+  machine that was given none.
 - `errors.py` is the one table of what can go wrong and what a client is told of it.
 - `eager.py` runs a task at once where the event loop would a turn later.
 - `access_log.py` writes what was relayed; `client_sockets.py` asks the kernel what Granian does not tell of clients.

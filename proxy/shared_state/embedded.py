@@ -139,7 +139,9 @@ class EmbeddedRedis:
         Raises ConfigError, in one line, if the directory is in use or cannot be used, no server is installed, or the
         server does not start.
         """
-        program = await asyncio.to_thread(find_program)
+        if self._process is not None and self._process.returncode is None:
+            raise RuntimeError("the embedded redis is running")
+        program = find_program()  # in this thread: with another beside it, a fork with a `preexec_fn` is a risk
         try:
             self._prepare_directory()
             if self._owner_lock is None:

@@ -165,6 +165,8 @@ def test_a_second_start_on_one_directory_is_refused(directory: Path) -> None:
         async with EmbeddedRedis(directory) as redis, connected(redis.url) as client:
             with pytest.raises(ConfigError, match="another relaygate uses this directory"):
                 await EmbeddedRedis(directory).start()
+            with pytest.raises(RuntimeError, match="is running"):
+                await redis.start()
             assert await client.ping()
         async with EmbeddedRedis(directory):
             pass
