@@ -81,7 +81,7 @@ def _problem(kind: str) -> str:
     try:
         asyncio.run(_execute(SERVERS[kind], "SELECT 1"))
     except Exception as error:
-        return str(error) or type(error).__name__
+        return next(iter(str(error).splitlines()), type(error).__name__)
     return ""
 
 

@@ -50,6 +50,16 @@ class Versions:
         async with self._database.read() as connection:
             return await newest(connection)
 
+    async def current(self) -> tuple[int, dict[str, Route]]:
+        """The newest version's number and its routes: what workers should use. 0 and none before the first.
+
+        Both come from one row, so they belong together, whatever is edited meanwhile. Raises ConfigError.
+        """
+        query = select(_ROW.number, _ROW.document).order_by(_ROW.number.desc()).limit(1)
+        async with self._database.read() as connection:
+            row = (await connection.execute(query)).one_or_none()
+        return (0, {}) if row is None else (row.number, _routes(row.number, msgspec.json.decode(row.document)))
+
     async def list(self, after: int | None, limit: int) -> builtins.list[VersionSummary]:
         """At most `limit` versions, newest first, those older than the version `after` only."""
         query = select(*_SUMMARY).order_by(_ROW.number.desc()).limit(limit)
@@ -78,11 +88,7 @@ class Versions:
 
         Raises NoSuchVersion, and ConfigError if this program cannot use it any more.
         """
-        document = await self._document(number)
-        try:
-            routes = msgspec.convert(document, _Document).routes
-        except msgspec.ValidationError as error:
-            raise ConfigError(f"version {number}", str(error)) from None
+        routes = _routes(number, await self._document(number))
         return (await self._editor.edit(actor, f"roll back to version {number}", lambda _: routes)).version
 
     async def _document(self, number: int) -> dict[str, Any]:
@@ -90,3 +96,10 @@ class Versions:
         if version is None:
             raise NoSuchVersion(number)
         return version.document
+
+
+def _routes(number: int, document: dict[str, Any]) -> dict[str, Route]:
+    try:
+        return msgspec.convert(document, _Document).routes
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"version {number}", str(error)) from None

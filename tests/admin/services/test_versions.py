@@ -32,6 +32,7 @@ def test_before_the_first_edit_there_is_none(database_url: str) -> None:
     async def story(database: Database) -> None:
         _, versions = services(database)
         assert await versions.newest() == 0
+        assert await versions.current() == (0, {})
         assert await versions.list(None, 10) == []
         for number in (-1, 0, 1, 2**63, 10**30):
             assert await versions.get(number) is None
@@ -54,6 +55,7 @@ def test_a_version_says_who_what_and_the_whole(database_url: str) -> None:
         assert version.summary == "create route /b"
         assert version.changes == [Change("route", "/b", None, SPEC_B)]
         assert version.document == {"routes": {"/a": SPEC_A, "/b": SPEC_B}}
+        assert await versions.current() == (2, {"/a": A, "/b": B})
 
     with_database(database_url, story)
 
