@@ -4,12 +4,14 @@ Litestar would read them by itself, but leniently (`"true"` for true), and its r
 """
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import msgspec
 from litestar.exceptions import InternalServerException
-from litestar.openapi.spec import OpenAPIMediaType, Operation, RequestBody
+from litestar.openapi.spec import OpenAPIMediaType, RequestBody
+from litestar.openapi.spec import Operation as LitestarOperation
 
 from admin import answers
 from admin.auth import TOKEN
@@ -55,24 +57,33 @@ async def _read(request: AdminRequest) -> bytes:
         raise answers.of_status(400) from None
 
 
-def takes(struct: type[msgspec.Struct]) -> type[Operation]:
+@dataclass
+class Operation(LitestarOperation):
+    """The description of an endpoint, which subclasses complete."""
+
+    def __post_init__(self) -> None:
+        pass
+
+
+def takes(struct: type[msgspec.Struct], example: Mapping[str, Any]) -> type[Operation]:
     """Returns what describes an endpoint whose body is the struct."""
-    return _operation(_schema(struct))
+    return _operation(_schema(struct), example, Operation)
 
 
-def takes_some_of(struct: type[msgspec.Struct]) -> type[Operation]:
-    """Returns what describes an endpoint whose body is at least one field of the struct."""
+def takes_some_of(struct: type[msgspec.Struct], example: Mapping[str, Any], kind: type[Operation]) -> type[Operation]:
+    """Returns what describes an endpoint of a kind, whose body is at least one field of the struct."""
     schema = _schema(struct)
     schema.pop("required", None)
-    return _operation(schema | {"minProperties": 1})
+    return _operation(schema | {"minProperties": 1}, example, kind)
 
 
-def _operation(schema: dict[str, Any]) -> type[Operation]:
-    media_type = OpenAPIMediaType(schema=schema)  # type: ignore[arg-type]  # a plain dict is written as it is
+def _operation(schema: dict[str, Any], example: Mapping[str, Any], kind: type[Operation]) -> type[Operation]:
+    media_type = OpenAPIMediaType(schema=schema, example=example)  # type: ignore[arg-type]  # a plain dict is written as it is
 
     @dataclass
-    class Described(Operation):
+    class Described(kind):  # type: ignore[valid-type, misc]
         def __post_init__(self) -> None:
+            super().__post_init__()
             self.request_body = RequestBody(content={"application/json": media_type}, required=True)
 
     return Described

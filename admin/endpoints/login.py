@@ -51,7 +51,7 @@ _ERRORS = documented(400, 401, 403, 408, 413, 415, 429, 503)
     "/api/admin/login",
     status_code=200,
     guards=[from_here],
-    operation_class=takes(AdminLogin),
+    operation_class=takes(AdminLogin, {"token": "the admin token"}),
     responses=_ERRORS,
     security=[{}],
 )
@@ -64,7 +64,7 @@ async def admin_login(request: AdminRequest) -> Response[LoggedIn]:
     "/api/login",
     status_code=200,
     guards=[from_here],
-    operation_class=takes(Login),
+    operation_class=takes(Login, {"password": "the admin token"}),
     responses=_ERRORS,
     security=[{}],
 )

@@ -4,18 +4,20 @@ What a route can do beyond its target are further fields of the same names as in
 need not send them, and a change leaves them as they are.
 """
 
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 import msgspec
 from litestar import delete, get, post, put
-from litestar.params import Parameter
+from litestar.openapi.spec import OpenAPIType, Parameter, Schema
+from litestar.params import Parameter as QueryParameter
 
 from admin import answers
 from admin.answers import Answer, documented
 from admin.context import AdminRequest, one_change_at_a_time, recorded, services_of
 from admin.endpoints.pages import Text, plain
 from admin.ports import StoredRoute
-from admin.request_bodies import body_of, fields_of, takes, takes_some_of
+from admin.request_bodies import Operation, body_of, fields_of, takes, takes_some_of
 from admin.rules.prefix_paths import prefix_in
 from proxy.config import Route
 from proxy.sources import values
@@ -85,13 +87,18 @@ _DEFAULTS = {field.name: field.default for field in msgspec.structs.fields(Route
 _ERRORS = documented(401, 403, 429, 503)
 
 
-@get(BASE, responses=documented(400) | _ERRORS)
+async def root_if_named(request: AdminRequest) -> Mapping | None:
+    """Shows the mapping of `/`: its path, `%2F` behind the list's, is decoded and lost before routing."""
+    return await _mapping(request) if _prefix_in_path(request) else None
+
+
+@get(BASE, before_request=root_if_named, responses=documented(400) | _ERRORS)
 async def list_mappings(
     request: AdminRequest,
     q: Text = "",
     after: Text = "",
     limit: Annotated[
-        int | None, Parameter(ge=1, le=500, description="How many to return at most; all without.")
+        int | None, QueryParameter(ge=1, le=500, description="How many to return at most; all without.")
     ] = None,
 ) -> Mappings:
     """Lists mappings by prefix: all, or those with `q` in prefix or target."""
@@ -108,7 +115,11 @@ async def list_mappings(
     )
 
 
-@post(BASE, operation_class=takes(NewMapping), responses=documented(400, 408, 413, 415) | _ERRORS)
+@post(
+    BASE,
+    operation_class=takes(NewMapping, {"prefix": "/newapi", "target": "https://api.example.com"}),
+    responses=documented(400, 408, 413, 415) | _ERRORS,
+)
 async def create_mapping(request: AdminRequest) -> Changed:
     """Adds a mapping; 400 where there is one of this prefix."""
     given = msgspec.structs.asdict(await body_of(request, NewMapping))
@@ -121,7 +132,7 @@ async def create_mapping(request: AdminRequest) -> Changed:
 @post(
     f"{BASE}/batch-delete",
     status_code=200,
-    operation_class=takes(Prefixes),
+    operation_class=takes(Prefixes, {"prefixes": ["/newapi"]}),
     responses=documented(400, 408, 413, 415) | _ERRORS,
 )
 async def delete_mappings(request: AdminRequest) -> Deleted:
@@ -138,20 +149,29 @@ async def delete_mappings(request: AdminRequest) -> Deleted:
 ONE = BASE + "/{prefix:path}"
 
 
-@get(ONE, responses=documented(404) | _ERRORS)
+@dataclass
+class NamesPrefix(Operation):
+    """The description of an endpoint whose path ends with a prefix, which Litestar takes for a URI."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for parameter in self.parameters or []:
+            if isinstance(parameter, Parameter) and parameter.name == "prefix":
+                parameter.schema = Schema(type=OpenAPIType.STRING, pattern="[^/]", max_length=PREFIX_CHARACTERS_MAX)
+                parameter.description = "The prefix, with or without its first slash; `%2F` is the one for everything."
+
+
+@get(ONE, operation_class=NamesPrefix, responses=documented(404) | _ERRORS)
 async def get_mapping(request: AdminRequest) -> Mapping:
     """Shows a mapping."""
-    stored = await _stored(request)
-    return Mapping(
-        prefix=stored.prefix,
-        target=stored.route.target,
-        options=options_of(stored.route),
-        created_at=stored.created_at,
-        updated_at=stored.updated_at,
-    )
+    return await _mapping(request)
 
 
-@put(ONE, operation_class=takes_some_of(Route), responses=documented(400, 404, 408, 413, 415) | _ERRORS)
+@put(
+    ONE,
+    operation_class=takes_some_of(Route, {"target": "https://newapi.example.com"}, NamesPrefix),
+    responses=documented(400, 404, 408, 413, 415) | _ERRORS,
+)
 async def change_mapping(request: AdminRequest) -> Changed:
     """Changes the fields of a mapping that are given; the others stay as they are."""
     given = await fields_of(request, Route)
@@ -165,7 +185,7 @@ async def change_mapping(request: AdminRequest) -> Changed:
     return Changed(prefix=stored.prefix, message="Changed.", version=version)
 
 
-@delete(ONE, status_code=200, responses=documented(400, 404) | _ERRORS)
+@delete(ONE, status_code=200, operation_class=NamesPrefix, responses=documented(400, 404) | _ERRORS)
 async def delete_mapping(request: AdminRequest) -> Changed:
     """Deletes a mapping."""
     prefix = _named(request)
@@ -199,11 +219,25 @@ def _prefix(name: str, text: str) -> str:
 
 def _named(request: AdminRequest) -> str:
     """The prefix that the path of a request names."""
-    raw_path = request.scope.get("raw_path") or request.scope["path"].encode()
-    prefix = prefix_in(raw_path, BASE)
+    prefix = _prefix_in_path(request)
     if prefix is None:
         raise answers.no_mapping()
     return prefix
+
+
+def _prefix_in_path(request: AdminRequest) -> str | None:
+    return prefix_in(request.scope.get("raw_path") or request.scope["path"].encode(), BASE)
+
+
+async def _mapping(request: AdminRequest) -> Mapping:
+    stored = await _stored(request)
+    return Mapping(
+        prefix=stored.prefix,
+        target=stored.route.target,
+        options=options_of(stored.route),
+        created_at=stored.created_at,
+        updated_at=stored.updated_at,
+    )
 
 
 async def _stored(request: AdminRequest) -> StoredRoute:
@@ -213,8 +247,8 @@ async def _stored(request: AdminRequest) -> StoredRoute:
     return stored
 
 
-# A prefix may be spelled as the path of another endpoint, and `%2F`, that of the route for everything, is decoded and
-# lost before routing. Which prefix is meant is read from the path as it was sent.
+# A prefix may be spelled as the path of another endpoint, and that of `/` comes to the path of the list. Which prefix
+# is meant is read from the path as it was sent.
 _BATCH_DELETE = f"{BASE}/batch-delete"
 _ODDLY_SPELLED = [
     get(_BATCH_DELETE, include_in_schema=False)(get_mapping.fn),

@@ -1,1 +1,1 @@
-"""What the control plane decides: values in, values out. No I/O, no clock, no randomness of its own."""
+"""Decisions of the control plane: values in, values out."""

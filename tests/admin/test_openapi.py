@@ -1,11 +1,12 @@
 """The document against the application: whatever it allows is answered as it says, and what it does not allow too."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import pytest
 import schemathesis
-from hypothesis import HealthCheck, Phase, settings
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
 from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi.checks import (
     content_type_conformance,
@@ -16,13 +17,16 @@ from schemathesis.specs.openapi.checks import (
 
 from admin.app import create_app
 from admin.rules.attempts import Attempts
-from tests.admin.api import AUTHORIZED, TOKEN_HASH, there
-from tests.admin.memory import Memory
+from proxy.config import Route
+from tests.admin.api import AUTHORIZED, TOKEN, TOKEN_HASH, there
+from tests.admin.memory import Memory, Stored
 
 MEMORY = Memory()
 SCHEMA = schemathesis.openapi.from_asgi(
     "/schema/openapi.json", create_app(MEMORY.services, token_hash=TOKEN_HASH, probes={"database": there})
 )
+FOUND: Iterable[Any] = SCHEMA.get_all_operations()
+OPERATIONS = {found.ok().label: found.ok() for found in FOUND}
 CHECKS = [
     not_a_server_error,
     status_code_conformance,
@@ -30,6 +34,11 @@ CHECKS = [
     response_schema_conformance,
     response_headers_conformance,
 ]
+SETTINGS = settings(max_examples=20, phases=[Phase.generate], suppress_health_check=list(HealthCheck), database=None)
+SECRETS = {"token": TOKEN, "password": TOKEN}
+PREFIXES = ["/p1", "/p2/x", "/", "/batch-delete"]
+
+Case = Any
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -40,19 +49,65 @@ def no_bound_on_attempts() -> Iterator[None]:
         yield
 
 
-@SCHEMA.parametrize()
-@settings(
-    max_examples=20,
-    phases=[Phase.explicit, Phase.generate],
-    suppress_health_check=list(HealthCheck),
-)
-def test_the_api_keeps_to_its_document(case: "schemathesis.Case[Any]") -> None:
-    case.call_and_validate(checks=CHECKS, headers=AUTHORIZED)
+@pytest.fixture(autouse=True)
+def something_there() -> None:
+    """Mappings and versions that an example can hit."""
+    MEMORY.routes.stored.clear()
+    MEMORY.versions.versions.clear()
+    for prefix in PREFIXES:
+        MEMORY.routes.stored[prefix] = Stored(prefix, Route(target="https://x.test"), 0, 0)
+        MEMORY.versions.record("token", "a test")
 
 
-@SCHEMA.parametrize()
-@settings(max_examples=2, phases=[Phase.generate], suppress_health_check=list(HealthCheck))
-def test_it_does_without_the_token_too(case: "schemathesis.Case[Any]") -> None:
-    response = case.call_and_validate(checks=CHECKS, headers={"authorization": "none"})
-    if case.operation.path not in ("/health", "/readyz"):
-        assert response.status_code in (400, 401, 415)
+@st.composite
+def hits(draw: st.DrawFn, cases: st.SearchStrategy[Case]) -> Case:
+    """Cases of which about half name something that is there, and say what can be done."""
+    case = draw(cases)
+    if draw(st.booleans()):
+        return case
+    parameters = case.path_parameters
+    if parameters and "number" in parameters:
+        parameters["number"] = draw(st.integers(1, len(PREFIXES)))
+    if parameters and "prefix" in parameters:
+        parameters["prefix"] = draw(st.sampled_from([prefix for prefix in PREFIXES if prefix != "/"]))
+    if case.query and "against" in case.query:
+        case.query["against"] = draw(st.integers(1, len(PREFIXES)))
+    if isinstance(case.body, dict):
+        known = {
+            "prefix": f"/{draw(st.integers())}",
+            "target": "https://y.test",
+            "prefixes": draw(st.lists(st.sampled_from(PREFIXES), min_size=1)),
+            **SECRETS,
+        }
+        case.body.update({name: known[name] for name in case.body.keys() & known.keys()})
+    return case
+
+
+@pytest.mark.parametrize("label", OPERATIONS)
+def test_the_api_keeps_to_its_document(label: str) -> None:
+    operation = OPERATIONS[label]
+    seen: set[int] = set()
+
+    @SETTINGS
+    @given(hits(operation.as_strategy()))
+    def run(case: Case) -> None:
+        seen.add(case.call_and_validate(checks=CHECKS, headers=AUTHORIZED).status_code)
+
+    run()
+    assert seen & {200, 201}, f"no example of {label} was good for anything: {seen}"
+    if operation.path_parameters or operation.body:
+        assert seen & {400, 401, 404}, f"no example of {label} was refused: {seen}"
+
+
+@pytest.mark.parametrize("label", OPERATIONS)
+def test_it_does_without_the_token_too(label: str) -> None:
+    operation = OPERATIONS[label]
+    refused = {400, 401} if "login" in label else {401}
+
+    @settings(SETTINGS, max_examples=3)
+    @given(operation.as_strategy())
+    def run(case: Case) -> None:
+        response = case.call_and_validate(checks=CHECKS, headers={"authorization": "none"})
+        assert label in ("GET /health", "GET /readyz") or response.status_code in refused
+
+    run()

@@ -114,6 +114,7 @@ def test_what_is_no_mapping_is_told(api: Api, body: object, word: str, says: str
 def test_a_prefix_of_any_spelling_is_found(api: Api, prefix: str, paths: list[str]) -> None:
     for path in paths:
         assert api.ask("POST", "/api/mappings", NEW | {"prefix": prefix}).status_code == 201
+        assert api.ask("GET", f"/api/mappings/{path}").json()["prefix"] == prefix
         assert api.ask("PUT", f"/api/mappings/{path}", {"target": "https://x.test"}).json()["prefix"] == prefix
         assert api.ask("DELETE", f"/api/mappings/{path}").json()["prefix"] == prefix
 
