@@ -43,7 +43,7 @@ def test_what_is_not_valid_is_not_written(database_url: str) -> None:
         raise ConfigError("routes./a", "no")
 
     async def story(database: Database) -> None:
-        with pytest.raises(ConfigError, match="^routes./a: no$"):
+        with pytest.raises(ConfigError, match=r"^routes\./a: no$"):
             await Editor(database, refuse, lambda: 5).edit("token", "create", lambda _: {"/a": A})
         assert seen == [{"/a": A}]
         assert await routes_of(database) == {}
