@@ -56,8 +56,9 @@ class Relay:
         except asyncio.CancelledError:
             # The client has left, or the drain deadline has passed. Returning without a last piece closes the
             # connection.
-            exchange.truncated = True
-            if exchange.cause is not None:
+            if exchange.cause is None:
+                exchange.truncated = True
+            else:
                 await fail(exchange, exchange.cause)
         except Exception:
             log.exception("request %s failed", exchange.request_id.decode())

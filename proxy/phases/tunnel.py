@@ -118,6 +118,7 @@ async def refuse(exchange: Exchange, connection: Connection, head: ResponseHead)
                     raise RelayError(BAD_RESPONSE)
     except TimeoutError:
         raise RelayError(IDLE_TIMEOUT) from None
+    exchange.response_bytes = len(body)
     own_id = b"x-request-id" if head.request_id is None else b"x-relaygate-request-id"
     await answer(exchange, head.status, [*refusal_headers(head.headers), (own_id, exchange.request_id)], bytes(body))
 

@@ -223,6 +223,23 @@ def test_a_failure_is_an_answer_only_while_none_has_begun() -> None:
     play(main)
 
 
+@pytest.mark.parametrize("started", [False, True])
+def test_of_what_the_drain_breaks_off_only_a_begun_response_is_truncated(
+    upstream: Upstream, capfdbinary: pytest.CaptureFixture[bytes], *, started: bool
+) -> None:
+    async def dialogue(served: Served) -> None:
+        task = await served.ask(Client(), path=b"/up")
+        if started:
+            upstream.answer(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhel")
+            await turns()
+        served.relay._worker.end_drain()
+        await task
+
+    serve(dialogue, access_log=True)
+    line = json.loads(capfdbinary.readouterr().out)
+    assert (line["status"], line["error"], line["truncated"]) == (200 if started else 503, "draining", started)
+
+
 def test_every_request_is_written_down_if_the_log_is_on(
     upstream: Upstream, capfdbinary: pytest.CaptureFixture[bytes]
 ) -> None:
