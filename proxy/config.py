@@ -122,7 +122,7 @@ class Server(Struct, frozen=True, kw_only=True):
 
     `health_prefix` + `/healthz` and `/readyz` are answered by the relay itself (null: not at all). `header_timeout_s`
     also ends idle keep-alive connections. `body_bytes_max` bounds request bodies of routes that set no bound of their
-    own.
+    own. `statistics`: whether requests are counted.
     """
 
     host: str = "127.0.0.1"
@@ -136,6 +136,7 @@ class Server(Struct, frozen=True, kw_only=True):
     body_bytes_max: BytesOrZero | None = None
     health_prefix: str | None = ""
     access_log: bool = False
+    statistics: bool = True
     log_level: LogLevel = LogLevel.INFO
 
 

@@ -19,7 +19,13 @@ from proxy.sources.structs import Given
 DEFAULT_FILE = "relaygate.yaml"
 FILE_VARIABLE = "RELAYGATE_CONFIG"
 # Names that the references and hosting platforms use, weakest first; RELAYGATE_<FIELD> is stronger than all of them.
-ALIASES = {"port": ("PORT",), "host": ("HOST",), "workers": ("MAX_WORKERS", "WORKERS"), "log_level": ("LOG_LEVEL",)}
+ALIASES = {
+    "port": ("PORT",),
+    "host": ("HOST",),
+    "workers": ("MAX_WORKERS", "WORKERS"),
+    "statistics": ("ENABLE_STATS",),
+    "log_level": ("LOG_LEVEL",),
+}
 VARIABLES = {
     variable: field
     for field in Server.__struct_fields__

@@ -18,6 +18,7 @@ from proxy.config import Config
 from proxy.errors import NOT_READY
 from proxy.exchange import Exchange
 from proxy.snapshot import Snapshot, compile_snapshot
+from proxy.statistics import Statistics
 from proxy.upstream.pool import Pools
 
 log = logging.getLogger("relaygate")
@@ -32,7 +33,11 @@ class Worker:
     def __init__(self, loop: asyncio.AbstractEventLoop, config: Config, reload: Callable[[], Config]) -> None:
         """Compiles the first configuration. Raises OSError for unusable TLS files."""
         self.loop = loop
+        self.name = os.urandom(8).hex()
+        """No other worker has this name; the ids of its requests begin with it."""
         self.pools = Pools(loop)
+        self.statistics = Statistics(self.name, time.time())
+        """What has been counted, also under configurations before; nothing is added while that is switched off."""
         self.snapshot: Snapshot
         self.access_log: AccessLog | None = None
         self.young: set[Exchange] = set()
@@ -46,14 +51,14 @@ class Worker:
         """Whether it has been told to stop."""
         self._reload = reload
         self._ids = itertools.count()
-        self._id_prefix = os.urandom(8).hex().encode()
+        self._id_prefix = self.name.encode()
         self._ticks = 0
         self.use(config)
         self._timer = loop.call_later(TICK_S, self._tick)
 
     def use(self, config: Config) -> None:
         """Compiles a configuration and swaps it in; requests in flight keep the one that they began with."""
-        self.snapshot = compile_snapshot(config, self.pools)
+        self.snapshot = compile_snapshot(config, self.pools, self.statistics)
         if config.server.access_log:
             self.access_log = self.access_log or AccessLog()
         elif self.access_log is not None:
@@ -124,6 +129,7 @@ class Worker:
             exchange.watch = self.loop.create_task(watch(exchange))
         if self.access_log is not None:
             self.access_log.flush()
+        self.statistics.settle()
         self._ticks += 1
         if self._ticks % SWEEP_TICKS == 0:
             self.pools.sweep()
