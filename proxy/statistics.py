@@ -5,7 +5,6 @@ counts away, and goes on from nothing; nothing is ever subtracted, compared or k
 order (`merged`), of one worker or of many. Nothing here reads a clock, waits or locks: one event loop, plain integers.
 """
 
-from array import array
 from collections.abc import Iterable
 from weakref import WeakValueDictionary
 
@@ -23,7 +22,7 @@ STATUS_CLASSES = tuple(f"{status // 100}xx" for status in range(1000))
 """The outcome of a request that was relayed or answered to its end, by its status."""
 
 SETTLE_MIN = 256
-"""How many latencies may wait to be counted between two deltas: 2 KB, and a fifth of the cost of counting each."""
+"""How many latencies may wait to be counted between two deltas: a few KB, and work that is soon done."""
 
 
 class Counts(msgspec.Struct, array_like=True, gc=False):
@@ -99,8 +98,8 @@ class Tally:
         self.authority = authority
         self.counts: RouteCounts | None = None
         """None while there has been no request since the last delta."""
-        self.durations_s = array("d")
-        self.heads_s = array("d")
+        self.durations_s: list[float] = []
+        self.heads_s: list[float] = []
         """Latencies in seconds that wait to be counted: many at a time are counted for less."""
         self._touched = touched
 
@@ -115,7 +114,7 @@ class Tally:
         for histogram, waiting in ((counts.durations, self.durations_s), (counts.heads, self.heads_s)):
             if waiting:
                 histogram.record(waiting)
-                del waiting[:]
+                waiting.clear()
 
 
 class Statistics:

@@ -2,7 +2,7 @@
 
 A bucket is the first 16 bits of a value as a float: its exponent, and 4 bits of its fraction. So there are 16 buckets
 to each doubling, every one of them at most a sixteenth wider than its lower edge, over all that a float can hold, and
-nothing to configure. A memoryview reads those bits of a whole array at once and `Counter` counts them, both in C: 40 ns
+nothing to configure. A memoryview reads those bits of many values at once and `Counter` counts them, both in C: 40 ns
 a value. One value at a time costs 130 ns by `bit_length`, and 610 ns by the package `hdrhistogram`, where each
 histogram of values from 1 µs to an hour, to two digits, takes 27 KB.
 
@@ -12,8 +12,8 @@ Counts are exact. So are the figures of `cumulative`, whose bounds are edges of 
 import math
 import struct
 import sys
-from array import array
 from collections import Counter
+from collections.abc import Sequence
 
 import msgspec
 
@@ -26,9 +26,9 @@ BOUNDS_S = (
 """Where `cumulative` counts: about 1, 2.5, 5, 10, 25, 50, 100 ms and so on, each the nearest edge of a bucket."""
 
 
-def buckets_of(values: "array[float]") -> "memoryview[int]":
-    """Returns the bucket of each value of an array of type `d`; none may be negative."""
-    return memoryview(values).cast("B").cast("H")[FIRST_16_BITS]
+def buckets_of(values: Sequence[float]) -> "memoryview[int]":
+    """Returns the bucket of each of these values, none of which may be negative."""
+    return memoryview(struct.pack(f"{len(values)}d", *values)).cast("H")[FIRST_16_BITS]
 
 
 def upper_edge(bucket: int) -> float:
@@ -44,7 +44,7 @@ class Histogram(msgspec.Struct, array_like=True):
     counts: dict[int, int] = {}
     sum_us: int = 0
 
-    def record(self, seconds: "array[float]") -> None:
+    def record(self, seconds: Sequence[float]) -> None:
         """Adds values, in seconds. The sum is rounded once for all of them."""
         counts = self.counts
         for bucket, count in Counter(buckets_of(seconds)).items():

@@ -1,7 +1,6 @@
 """What is counted is handed on once: deltas add up to the whole, however they were cut and in whatever order."""
 
 import gc
-from array import array
 
 import msgspec
 from hypothesis import given, settings
@@ -45,7 +44,7 @@ def counted(tally: Tally, outcome: str = "2xx", duration_s: float = 0.25) -> Non
 
 def histogram_of(*seconds: float) -> Histogram:
     histogram = Histogram()
-    histogram.record(array("d", seconds))
+    histogram.record(seconds)
     return histogram
 
 
