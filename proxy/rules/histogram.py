@@ -1,10 +1,10 @@
 """Latency histograms: how many values lie in each of many narrow buckets, so that histograms add up.
 
 A bucket is the first 16 bits of a value as a float: its exponent, and 4 bits of its fraction. So there are 16 buckets
-to each doubling, every one of them at most a sixteenth wider than its lower edge, over all that a float can hold, and
-nothing to configure. A memoryview reads those bits of many values at once and `Counter` counts them, both in C: 40 ns
-a value. One value at a time costs 130 ns by `bit_length`, and 610 ns by the package `hdrhistogram`, where each
-histogram of values from 1 µs to an hour, to two digits, takes 27 KB.
+to each doubling, none wider than a sixteenth of its lower edge, over all that a float can hold, and nothing to
+configure. A memoryview reads those bits of many values at once and `Counter` counts them, both in C: 40 ns a value. One
+value at a time costs 130 ns by `bit_length`, and 610 ns by the package `hdrhistogram`, where each histogram of values
+from 1 µs to an hour, to two digits, takes 27 KB.
 
 Counts are exact. So are the figures of `cumulative`, whose bounds are edges of buckets.
 """
