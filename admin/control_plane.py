@@ -32,6 +32,7 @@ from proxy.shared_state.breaker import Breaker, Guard
 from proxy.shared_state.client import connect
 from proxy.shared_state.published import RoutesSection
 from proxy.snapshot import compile_snapshot
+from proxy.statistics import Statistics
 from proxy.upstream.pool import Pools
 
 ADMIN_TOKEN = "admin_token"  # noqa: S105 - the name of the setting that keeps its digest
@@ -149,7 +150,7 @@ def validate(config: Config, routes: dict[str, Route]) -> None:
         if word is not None:
             raise ConfigError(f"routes.{prefix}.target", f"{route.target} is {word}, expected a public host")
     try:
-        compile_snapshot(Config(server=config.server, routes=routes), Pools(loop))
+        compile_snapshot(Config(server=config.server, routes=routes), Pools(loop), Statistics("", 0))
     except (OSError, ValueError) as error:
         raise ConfigError("routes", str(error)) from None
 

@@ -14,6 +14,7 @@
 - `shared_state/` is Redis as the data plane sees it: names, client, circuit breaker, and the private server of a
   machine that was given none.
 - `errors.py` is the one table of what can go wrong and what a client is told of it.
+- `statistics.py` is what a worker counts, and what it hands on of that.
 - `eager.py` runs a task at once where the event loop would a turn later.
 - `access_log.py` writes what was relayed; `client_sockets.py` asks the kernel what Granian does not tell of clients.
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from proxy.config import Config
 from proxy.errors import BAD_REQUEST, INTERNAL, NOT_READY, TOO_MANY_CONNECTIONS, Cause, ClientGone, RelayError
 from proxy.exchange import Exchange, Receive, Scope, Send
-from proxy.phases.account import account
+from proxy.phases.account import account, count
 from proxy.phases.answer import answer_error, answer_health
 from proxy.pipeline import relay, relay_websocket
 from proxy.worker import Worker
@@ -44,9 +44,11 @@ class Relay:
         snapshot = worker.snapshot
         exchange = Exchange(scope, receive, send, worker.loop)
         exchange.request_id = worker.new_request_id()
+        exchange.tally = snapshot.unmatched
         worker.young.add(exchange)
         try:
             if scope["raw_path"] in snapshot.health_paths:
+                exchange.tally = None
                 await answer_health(exchange)
             elif worker.in_flight > snapshot.server.max_connections:
                 await fail(exchange, TOO_MANY_CONNECTIONS)
@@ -60,28 +62,33 @@ class Relay:
         except asyncio.CancelledError:
             # The client has left, or the drain deadline has passed. Returning without a last piece closes the
             # connection.
-            exchange.truncated = True
-            if exchange.cause is not None:
+            if exchange.cause is None:
+                exchange.truncated = True
+            else:
                 await fail(exchange, exchange.cause)
         except Exception:
             log.exception("request %s failed", exchange.request_id.decode())
             await fail(exchange, INTERNAL)
         finally:
             worker.finish(exchange)
+            if exchange.tally is not None:
+                count(exchange, exchange.tally)
             if worker.access_log is not None:
                 account(exchange, worker.access_log)
 
     async def _websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
         worker = self._worker
+        snapshot = worker.snapshot
         exchange = Exchange(scope, receive, send, worker.loop)
         exchange.request_id = worker.new_request_id()
+        exchange.tally = snapshot.unmatched
         worker.tunnels.add(exchange)
         try:
             if worker.draining:
                 raise RelayError(NOT_READY)  # noqa: TRY301 - answered below, as every refusal
-            if worker.in_flight > worker.snapshot.server.max_connections:
+            if worker.in_flight > snapshot.server.max_connections:
                 raise RelayError(TOO_MANY_CONNECTIONS)  # noqa: TRY301 - answered below, as every refusal
-            await relay_websocket(exchange, worker.snapshot, worker.client_sockets)
+            await relay_websocket(exchange, snapshot, worker.client_sockets)
         except RelayError as error:
             await fail(exchange, error.cause)
         except asyncio.CancelledError:
@@ -91,6 +98,8 @@ class Relay:
             await fail(exchange, INTERNAL)
         finally:
             worker.tunnels.discard(exchange)
+            if exchange.tally is not None:
+                count(exchange, exchange.tally)
             if worker.access_log is not None:
                 account(exchange, worker.access_log)
 

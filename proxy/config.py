@@ -122,7 +122,8 @@ class Server(Struct, frozen=True, kw_only=True):
 
     `health_prefix` + `/healthz` and `/readyz` are answered by the relay itself (null: not at all). `header_timeout_s`
     also ends idle keep-alive connections. `body_bytes_max` bounds request bodies of routes that set no bound of their
-    own. Unless `allow_private_targets`, no target may be or resolve to an address that is not public.
+    own. Unless `allow_private_targets`, no target may be or resolve to an address that is not public. `statistics`:
+    whether requests are counted.
     """
 
     host: str = "127.0.0.1"
@@ -137,6 +138,7 @@ class Server(Struct, frozen=True, kw_only=True):
     health_prefix: str | None = ""
     allow_private_targets: bool = False
     access_log: bool = False
+    statistics: bool = True
     log_level: LogLevel = LogLevel.INFO
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from proxy.errors import Cause
 from proxy.rules.framing import RequestHead
 from proxy.snapshot import CompiledRoute
+from proxy.statistics import Tally
 
 Scope = dict[str, Any]
 Message = dict[str, Any]
@@ -35,6 +36,7 @@ class Exchange:
     head: RequestHead
     route: CompiledRoute
     target: bytes
+    tally: Tally | None = None  # None where nothing is counted
     # receive
     body_received = False
     first_piece = b""
@@ -43,6 +45,7 @@ class Exchange:
     attempts = 0
     congested = False  # the upload waits for its upstream, so nobody asks Granian for the client's bytes
     status = 0
+    head_s = 0.0  # of perf_counter, when the upstream's response head had come; 0 if none has, or nobody counts
     response_started = False
     response_bytes = 0
     # ending

@@ -28,6 +28,7 @@ ALIASES: dict[Field, tuple[str, ...]] = {
     ("server", "host"): ("HOST",),
     ("server", "workers"): ("MAX_WORKERS", "WORKERS"),
     ("server", "log_level"): ("LOG_LEVEL",),
+    ("server", "statistics"): ("ENABLE_STATS",),
     ("admin", "token"): ("ADMIN_PASSWORD", "ADMIN_ACCESS_KEY", "ADMIN_TOKEN"),
     ("redis", "url"): ("API_PROXY_REDIS_URL", "REDIS_URL"),
     ("database", "url"): ("DATABASE_URL",),

@@ -9,6 +9,7 @@ import msgspec
 
 from proxy.config import Config, Forwarded, Route, Server
 from proxy.rules.routing import RouteTable
+from proxy.statistics import UNMATCHED, Statistics, Tally
 from proxy.upstream.connect import Origin
 from proxy.upstream.pool import Pool, Pools
 
@@ -30,34 +31,44 @@ class CompiledRoute(msgspec.Struct, frozen=True, gc=False):
     body_bytes_max: int | None
     body_timeout_s: float | None
     changes_headers: bool
+    tally: Tally | None
 
 
 class Snapshot(msgspec.Struct, frozen=True):
-    """Everything that the requests of one configuration need."""
+    """Everything that the requests of one configuration need.
+
+    `unmatched` counts those that no route is found for; where nothing is counted, no tally is there.
+    """
 
     server: Server
     routes: RouteTable[CompiledRoute]
     health_paths: dict[bytes, str]
+    unmatched: Tally | None
 
 
-def compile_snapshot(config: Config, pools: Pools) -> Snapshot:
-    """Returns the compiled form of a configuration, with the pools of its origins.
+def compile_snapshot(config: Config, pools: Pools, statistics: Statistics) -> Snapshot:
+    """Returns the compiled form of a configuration, with the pools of its origins and the tallies of its routes.
 
     Raises OSError for unusable TLS files.
     """
+    counting = statistics if config.server.statistics else None
     routes = {
-        prefix.encode(): compile_route(prefix, route, config.server, pools) for prefix, route in config.routes.items()
+        prefix.encode(): compile_route(prefix, route, config.server, pools, counting)
+        for prefix, route in config.routes.items()
     }
     pools.keep_only({route.pool.origin for route in routes.values()})
     health = {}
     if config.server.health_prefix is not None:
         prefix = config.server.health_prefix.rstrip("/").encode()
         health = {prefix + b"/healthz": "health", prefix + b"/readyz": "readiness"}
-    return Snapshot(config.server, RouteTable(routes), health)
+    unmatched = None if counting is None else counting.tally(UNMATCHED, "")
+    return Snapshot(config.server, RouteTable(routes), health, unmatched)
 
 
-def compile_route(prefix: str, route: Route, server: Server, pools: Pools) -> CompiledRoute:
-    """Returns one compiled route. `route.target` has been validated with the configuration."""
+def compile_route(
+    prefix: str, route: Route, server: Server, pools: Pools, statistics: Statistics | None
+) -> CompiledRoute:
+    """Returns one compiled route, which `statistics` counts. `route.target` has been validated already."""
     target = urlsplit(route.target)
     authority = authority_of(target.scheme, target.hostname or "", target.port)
     host_line = b"" if route.preserve_host else b"host: " + authority + b"\r\n"
@@ -72,6 +83,7 @@ def compile_route(prefix: str, route: Route, server: Server, pools: Pools) -> Co
         body_bytes_max=server.body_bytes_max if route.body_bytes_max is None else route.body_bytes_max,
         body_timeout_s=server.body_timeout_s,
         changes_headers=route.preserve_host or route.forwarded is not Forwarded.OFF or route.via is not None,
+        tally=None if statistics is None else statistics.tally(prefix, authority.decode()),
     )
 
 

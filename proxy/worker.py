@@ -20,6 +20,7 @@ from proxy.config import Config, Route
 from proxy.errors import NOT_READY
 from proxy.exchange import Exchange
 from proxy.snapshot import Snapshot, compile_snapshot
+from proxy.statistics import Statistics
 from proxy.upstream.pool import Pools
 
 log = logging.getLogger("relaygate")
@@ -34,7 +35,11 @@ class Worker:
     def __init__(self, loop: asyncio.AbstractEventLoop, config: Config, reload: Callable[[], Config]) -> None:
         """Compiles the first configuration. Raises OSError for unusable TLS files."""
         self.loop = loop
+        self.name = os.urandom(8).hex()
+        """No other worker has this name; the ids of its requests begin with it."""
         self.pools = Pools(loop)
+        self.statistics = Statistics(self.name, time.time())
+        """What has been counted, also under configurations before; nothing is added while that is switched off."""
         self.snapshot: Snapshot
         self.access_log: AccessLog | None = None
         self.young: set[Exchange] = set()
@@ -49,7 +54,7 @@ class Worker:
         self._reload = reload
         self._published: dict[str, Route] | None = None
         self._ids = itertools.count()
-        self._id_prefix = os.urandom(8).hex().encode()
+        self._id_prefix = self.name.encode()
         self._ticks = 0
         self.use(config)
         self._timer = loop.call_later(TICK_S, self._tick)
@@ -73,7 +78,8 @@ class Worker:
         self._published = routes
 
     def _compile(self, config: Config, routes: dict[str, Route]) -> None:
-        self.snapshot = compile_snapshot(msgspec.structs.replace(config, routes=routes), self.pools)
+        whole = msgspec.structs.replace(config, routes=routes)
+        self.snapshot = compile_snapshot(whole, self.pools, self.statistics)
 
     def reload(self) -> None:
         """Loads the configuration anew; one that cannot be used changes nothing and is told in one line."""
@@ -139,6 +145,7 @@ class Worker:
             exchange.watch = self.loop.create_task(watch(exchange))
         if self.access_log is not None:
             self.access_log.flush()
+        self.statistics.settle()
         self._ticks += 1
         if self._ticks % SWEEP_TICKS == 0:
             self.pools.sweep()

@@ -1,6 +1,7 @@
 """Forward: one attempt to get an answer from an upstream, streamed both ways as it comes."""
 
 from collections.abc import Awaitable
+from time import perf_counter
 from types import CoroutineType, NoneType
 
 from proxy.errors import ClientGone, RelayError
@@ -100,6 +101,8 @@ async def respond(exchange: Exchange, connection: Connection, head: ResponseHead
     """Streams a response to the client: its head at once, its body as it comes, its ending as it was."""
     send = exchange.send
     exchange.status = head.status
+    if exchange.tally is not None:
+        exchange.head_s = perf_counter()
     head.headers.append(
         (b"x-request-id" if head.request_id is None else b"x-relaygate-request-id", exchange.request_id)
     )

@@ -9,7 +9,7 @@ from proxy.snapshot import Snapshot
 
 
 def route(exchange: Exchange, snapshot: Snapshot) -> None:
-    """Fills `head`, `route` and `target`. Raises RelayError: 400, 404, 405 or 413."""
+    """Fills `head`, `route`, `tally` and `target`. Raises RelayError: 400, 404, 405 or 413."""
     scope = exchange.scope
     head = exchange.head = request_head(scope["method"], scope["http_version"], scope["headers"])
     exchange.request_id = sane(head.request_id) or exchange.request_id
@@ -19,6 +19,7 @@ def route(exchange: Exchange, snapshot: Snapshot) -> None:
         raise RelayError(NO_ROUTE)
     found, rest = matched
     exchange.route = found
+    exchange.tally = found.tally
     if climbs(rest):
         raise RelayError(BAD_TARGET)
     if found.body_bytes_max is not None and head.length > found.body_bytes_max:

@@ -8,6 +8,7 @@ ARCHITECTURE.md; what is got back behind its back, in `client_sockets.py`.
 import asyncio
 import os
 from base64 import b64encode
+from time import perf_counter
 from typing import NamedTuple
 
 from proxy.client_sockets import ClientSockets
@@ -88,6 +89,7 @@ async def tunnel(exchange: Exchange, connection: Connection, sockets: ClientSock
         head = await connection.head(exchange.route.settings.head_timeout_s)
     finally:
         connection.may_switch = False
+    exchange.head_s = perf_counter()
     if head.status != 101:
         await refuse(exchange, connection, head)
         return
@@ -118,6 +120,7 @@ async def refuse(exchange: Exchange, connection: Connection, head: ResponseHead)
                     raise RelayError(BAD_RESPONSE)
     except TimeoutError:
         raise RelayError(IDLE_TIMEOUT) from None
+    exchange.response_bytes = len(body)
     own_id = b"x-request-id" if head.request_id is None else b"x-relaygate-request-id"
     await answer(exchange, head.status, [*refusal_headers(head.headers), (own_id, exchange.request_id)], bytes(body))
 

@@ -172,6 +172,23 @@ def test_c13_any_fields(relay: Relay, upstream: UpstreamInThread, fields: list[H
         assert recorded.values(name.decode()) == [value for key, value in fields if key == name]
 
 
+def test_c13_trace_context_crosses_and_none_is_made_up(relay: Relay, seen: Seen) -> None:
+    """W3C Trace Context: whoever takes no part in a trace passes both fields on, a `traceparent` it cannot read too."""
+    fields = [
+        (b"traceparent", b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"),
+        (b"tracestate", b"rojo=00f067aa0ba902b7,congo=t61rcWkgMzE"),
+        (b"tracestate", b"last=1"),
+        (b"baggage", b"user=alice;level=7, empty="),
+    ]
+    recorded = sent_and_received(relay, seen, fields)
+    for name in ("traceparent", "tracestate", "baggage"):
+        assert recorded.values(name) == [value for key, value in fields if key.decode() == name]
+    assert relay.request("GET", "/up/echo", [(b"traceparent", b"cc-strange")]).status == 200
+    assert seen.last().values("traceparent") == [b"cc-strange"]
+    assert relay.request("GET", "/up/echo").status == 200
+    assert not seen.last().values("traceparent") + seen.last().values("tracestate")
+
+
 def test_c13_nothing_is_added(relay: Relay, seen: Seen) -> None:
     """No identity of its own: no User-Agent, Accept, Via, X-Forwarded-For. The request id may be handed on."""
     recorded = sent_and_received(relay, seen, [(b"X-Only", b"1")])

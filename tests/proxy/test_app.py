@@ -12,6 +12,7 @@ from proxy.app import Relay, fail
 from proxy.config import Config, Route, Server, UpstreamTls
 from proxy.errors import CONNECT_REFUSED, NOT_READY, TRUNCATED, RelayError
 from proxy.exchange import Message
+from proxy.statistics import Counts, RouteCounts
 from proxy.worker import Worker
 from tests.proxy.asgi import Client, Upstream, http_scope, play, turns
 
@@ -223,6 +224,23 @@ def test_a_failure_is_an_answer_only_while_none_has_begun() -> None:
     play(main)
 
 
+@pytest.mark.parametrize("started", [False, True])
+def test_of_what_the_drain_breaks_off_only_a_begun_response_is_truncated(
+    upstream: Upstream, capfdbinary: pytest.CaptureFixture[bytes], *, started: bool
+) -> None:
+    async def dialogue(served: Served) -> None:
+        task = await served.ask(Client(), path=b"/up")
+        if started:
+            upstream.answer(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhel")
+            await turns()
+        served.relay._worker.end_drain()
+        await task
+
+    serve(dialogue, access_log=True)
+    line = json.loads(capfdbinary.readouterr().out)
+    assert (line["status"], line["error"], line["truncated"]) == (200 if started else 503, "draining", started)
+
+
 def test_every_request_is_written_down_if_the_log_is_on(
     upstream: Upstream, capfdbinary: pytest.CaptureFixture[bytes]
 ) -> None:
@@ -261,6 +279,175 @@ def test_signals_reach_the_worker(monkeypatch: pytest.MonkeyPatch) -> None:
         assert told == ["reload", "drain", "deadline"]
 
     serve(dialogue)
+
+
+# ---- statistics -----------------------------------------------------------------------------------------------------
+
+
+def counted(served: Served) -> dict[str, dict[str, Counts]]:
+    """What each prefix was counted under since the last look."""
+    return {row.prefix: row.outcomes for row in rows(served)}
+
+
+def rows(served: Served) -> list[RouteCounts]:
+    worker = served.relay._worker
+    return worker.statistics.delta(0.0, worker.in_flight).routes
+
+
+def test_a_relayed_request_is_counted_with_its_bytes_and_times(upstream: Upstream) -> None:
+    async def dialogue(served: Served) -> None:
+        client = Client()
+        client.put(b"abc", more=False)
+        task = await served.ask(client, path=b"/up", method="POST", headers=[(b"content-length", b"3")])
+        assert counted(served) == {}, "a request counts at its end"
+        upstream.answer(b"HTTP/1.1 201 OK\r\nContent-Length: 5\r\n\r\nhel")
+        await turns()
+        upstream.answer(b"lo")
+        await task
+        (row,) = rows(served)
+        assert (row.prefix, row.authority) == ("/up", "up.example")
+        assert row.outcomes == {"2xx": Counts(requests=1, request_bytes=3, response_bytes=5)}
+        assert (row.durations.count, row.heads.count) == (1, 1)
+        assert 0 < row.heads.sum_us <= row.durations.sum_us
+        assert rows(served) == []
+
+    serve(dialogue)
+
+
+def test_the_relays_own_answers_are_counted_by_their_word(upstream: Upstream) -> None:
+    async def dialogue(served: Served) -> None:
+        await served.answer(path=b"/nowhere/1")
+        await served.answer(path=b"/nowhere/2")
+        await served.answer(method="CONNECT")
+        await served.answer(path=b"/up/..")
+        upstream.error = RelayError(CONNECT_REFUSED)
+        await served.answer(path=b"/up")
+        upstream.error = ZeroDivisionError()
+        await served.answer(path=b"/up")
+        unmatched, routed = rows(served)
+        assert (unmatched.prefix, routed.prefix) == ("", "/up")
+        assert unmatched.outcomes == {"no_route": Counts(requests=2), "method_not_allowed": Counts(requests=1)}
+        assert routed.outcomes == {word: Counts(requests=1) for word in ("bad_target", "connect_refused", "internal")}
+        assert (unmatched.durations.count, unmatched.heads.count) == (3, 0)
+        assert (routed.durations.count, routed.heads.count) == (3, 0)
+
+    serve(dialogue)
+
+
+def test_health_is_not_counted() -> None:
+    async def dialogue(served: Served) -> None:
+        await served.answer(path=b"/healthz")
+        await served.answer(path=b"/readyz", method="POST")
+        assert counted(served) == {}
+
+    serve(dialogue)
+
+
+def test_a_request_over_the_limit_is_counted_without_a_route(upstream: Upstream) -> None:
+    async def dialogue(served: Served) -> None:
+        held = await served.ask(Client(), path=b"/up")
+        await served.answer(path=b"/up")
+        assert counted(served) == {"": {"overloaded": Counts(requests=1)}}
+        upstream.answer(b"HTTP/1.1 204 No Content\r\n\r\n")
+        await held
+        assert counted(served) == {"/up": {"2xx": Counts(requests=1)}}
+
+    serve(dialogue, max_connections=1)
+
+
+@pytest.mark.parametrize("started", [False, True])
+def test_a_client_that_leaves_is_counted_once(upstream: Upstream, *, started: bool) -> None:
+    async def dialogue(served: Served) -> None:
+        client = Client()
+        task = await served.ask(client, path=b"/up")
+        if started:
+            upstream.answer(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhel")
+            await turns()
+        served.relay._worker._tick()
+        client.leave()
+        await task
+        expected = Counts(requests=1, response_bytes=3, truncated=1) if started else Counts(requests=1)
+        assert counted(served) == {"/up": {"client_left": expected}}
+
+    serve(dialogue)
+
+
+@pytest.mark.parametrize("started", [False, True])
+def test_what_the_drain_breaks_off_is_counted_once(upstream: Upstream, *, started: bool) -> None:
+    async def dialogue(served: Served) -> None:
+        task = await served.ask(Client(), path=b"/up")
+        if started:
+            upstream.answer(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhel")
+            await turns()
+        served.relay._worker.end_drain()
+        await task
+        expected = Counts(requests=1, response_bytes=3, truncated=1) if started else Counts(requests=1)
+        assert counted(served) == {"/up": {"draining": expected}}
+
+    serve(dialogue)
+
+
+def test_a_truncation_a_retry_and_a_broken_body_are_counted_once(upstream: Upstream) -> None:
+    async def dialogue(served: Served) -> None:
+        task = await served.ask(Client(), path=b"/up")
+        upstream.answer(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello")
+        await task
+        retried = await served.ask(Client(), path=b"/up")
+        upstream.close()
+        await turns()
+        upstream.answer(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhe")
+        upstream.close()
+        await retried
+        client = Client()
+        client.put(b"abc", more=True)
+        client.leave()
+        await (await served.ask(client, path=b"/up", method="POST", headers=[(b"content-length", b"5")]))
+        assert counted(served) == {
+            "/up": {
+                "2xx": Counts(requests=1, response_bytes=5),
+                "truncated": Counts(requests=1, response_bytes=2, retries=1, truncated=1),
+                "bad_request": Counts(requests=1, request_bytes=3),
+            }
+        }
+
+    serve(dialogue)
+
+
+def test_a_refused_handshake_is_counted_once() -> None:
+    async def dialogue(served: Served) -> None:
+        await refused(served)
+        assert counted(served) == {"": {"no_route": Counts(requests=1)}}
+        served.relay._worker.draining = True
+        await refused(served)
+        assert counted(served) == {"": {"draining": Counts(requests=1)}}
+
+    serve(dialogue)
+
+
+def test_counts_survive_a_reload_and_end_with_what_is_switched_off(upstream: Upstream) -> None:
+    configs = [Config(routes=ROUTES), Config(server=Server(statistics=False), routes=ROUTES)]
+
+    async def dialogue(served: Served) -> None:
+        worker = served.relay._worker
+        running = await served.ask(Client(), path=b"/up")
+        await served.answer(path=b"/up/..")
+        worker.reload()
+        await served.answer(path=b"/up/..")
+        worker.reload()
+        await served.answer(path=b"/up/..")
+        upstream.answer(b"HTTP/1.1 204 No Content\r\n\r\n")
+        await running
+        assert counted(served) == {"/up": {"bad_target": Counts(requests=2), "2xx": Counts(requests=1)}}
+
+    async def main() -> None:
+        reloads = iter(configs)
+        served = Served(configs[0], lambda: next(reloads))
+        await served.lifespan.tell("startup")
+        await dialogue(served)
+        await served.lifespan.tell("shutdown")
+        await served.lifespan.task
+
+    play(main)
 
 
 # ---- WebSockets that come to nothing --------------------------------------------------------------------------------

@@ -100,6 +100,12 @@ def test_our_own_name_is_stronger_than_the_common_ones(tmp_path: Path) -> None:
     assert read_server(tmp_path, {}, {"MAX_WORKERS": "2"}).workers == 2
 
 
+def test_statistics_are_on_unless_a_variable_switches_them_off(tmp_path: Path) -> None:
+    assert read_server(tmp_path).statistics
+    assert not read_server(tmp_path, {}, {"ENABLE_STATS": "false"}).statistics
+    assert read_server(tmp_path, {}, {"ENABLE_STATS": "false", "RELAYGATE_STATISTICS": "true"}).statistics
+
+
 def test_a_common_name_in_the_environment_is_stronger_than_ours_in_dotenv(tmp_path: Path) -> None:
     (tmp_path / ".env").write_text("RELAYGATE_PORT=1001")
     assert read_server(tmp_path, {}, {"PORT": "1002"}).port == 1002
@@ -132,6 +138,7 @@ def test_what_kubernetes_sets_beside_a_service_called_relaygate_is_passed_over(t
         ({"log_level": "x"}, {}, "command line: --log-level: found 'x', expected one of debug, info, warning, error"),
         ({"port": "1"}, {"PORT": "x"}, "environment: PORT: found 'x', expected an integer from 1 to 65535"),
         ({}, {"MAX_WORKERS": "many"}, "environment: MAX_WORKERS: found 'many', expected an integer from 1 to 1024"),
+        ({}, {"ENABLE_STATS": "off"}, "environment: ENABLE_STATS: found 'off', expected true or false"),
         ({}, {"RELAYGATE_ACCESS_LOG": "on"}, "environment: RELAYGATE_ACCESS_LOG: found 'on', expected true or false"),
         (
             {},

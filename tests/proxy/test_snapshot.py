@@ -7,12 +7,14 @@ import pytest
 
 from proxy.config import Config, Forwarded, Route, Server, UpstreamTls
 from proxy.snapshot import CompiledRoute, Snapshot, ascii_host, authority_of, compile_snapshot, origin_of
+from proxy.statistics import Statistics
 from proxy.upstream.pool import Pools
 
 
-def compiled(config: Config) -> Snapshot:
+def compiled(config: Config, statistics: Statistics | None = None) -> Snapshot:
     async def main() -> Snapshot:
-        return compile_snapshot(config, Pools(asyncio.get_running_loop()))
+        pools = Pools(asyncio.get_running_loop())
+        return compile_snapshot(config, pools, statistics or Statistics("worker", 0))
 
     return asyncio.run(main())
 
@@ -125,6 +127,33 @@ def test_routes_with_equal_origins_share_a_pool() -> None:
 )
 def test_health_is_where_it_hides_no_route(prefix: str | None, paths: set[bytes]) -> None:
     assert set(compiled(Config(server=Server(health_prefix=prefix))).health_paths) == paths
+
+
+def test_a_route_is_counted_under_its_prefix_and_authority_by_whichever_snapshot() -> None:
+    statistics = Statistics("worker", 0)
+    config = Config(routes={"/up": Route(target="https://Up.example:8443/v1"), "/": Route(target="http://[::1]")})
+    first, second = compiled(config, statistics), compiled(config, statistics)
+    found, root = first.routes.match(b"/up"), first.routes.match(b"/")
+    again = second.routes.match(b"/up")
+    assert found is not None
+    assert root is not None
+    assert again is not None
+    tally, of_root, unmatched = found[0].tally, root[0].tally, first.unmatched
+    assert tally is not None
+    assert of_root is not None
+    assert unmatched is not None
+    assert (tally.prefix, tally.authority) == ("/up", "up.example:8443")
+    assert (of_root.prefix, of_root.authority) == ("/", "[::1]")
+    assert again[0].tally is tally
+    assert second.unmatched is unmatched
+    assert (unmatched.prefix, unmatched.authority) == ("", "")
+
+
+def test_nothing_is_counted_where_statistics_are_off() -> None:
+    snapshot = compiled(Config(server=Server(statistics=False), routes={"/up": Route(target="http://u")}))
+    found = snapshot.routes.match(b"/up")
+    assert found is not None
+    assert found[0].tally is snapshot.unmatched is None
 
 
 def test_unusable_tls_files_are_told() -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import signal
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -12,6 +13,7 @@ from proxy.client_sockets import ClientSockets
 from proxy.config import Config, ConfigError, Route, Server, UpstreamTls
 from proxy.errors import NOT_READY
 from proxy.exchange import Exchange
+from proxy.statistics import SETTLE_MIN, Counts
 from proxy.worker import SWEEP_TICKS, Worker, watch
 from tests.proxy.asgi import Client, play, turns
 
@@ -154,6 +156,38 @@ def test_an_access_log_that_is_turned_off_loses_no_line(capfdbinary: pytest.Capt
 
     play(dialogue)
     assert b'"request_id":"last"' in capfdbinary.readouterr().out
+
+
+def test_a_worker_signs_what_it_has_counted_with_what_its_request_ids_begin_with() -> None:
+    async def dialogue() -> None:
+        before_s = time.time()
+        worker = worker_of(config_with())
+        delta = worker.statistics.delta(0.0, 0)
+        assert worker.new_request_id().startswith(delta.worker.encode())
+        assert (len(delta.worker), delta.sequence) == (16, 1)
+        assert before_s <= delta.started_s <= time.time()
+        worker.close()
+
+    play(dialogue)
+
+
+def test_latencies_are_settled_on_ticks() -> None:
+    async def dialogue() -> None:
+        worker = worker_of(config_with(a="http://a.example"))
+        found = worker.snapshot.routes.match(b"/a")
+        assert found is not None
+        tally = found[0].tally
+        assert tally is not None
+        tally.begin().outcomes["2xx"] = Counts(requests=SETTLE_MIN)
+        tally.durations_s.extend([0.5] * SETTLE_MIN)
+        worker._timer.cancel()
+        worker._tick()
+        assert not tally.durations_s
+        (row,) = worker.statistics.delta(0.0, 0).routes
+        assert row.durations.count == SETTLE_MIN
+        worker.close()
+
+    play(dialogue)
 
 
 def test_request_ids_are_sane_and_no_two_are_equal() -> None:

@@ -320,6 +320,8 @@ def test_a_refusal_is_relayed_and_its_connection_used_again(relay: Relay, upstre
     wire.socket.sendall(b"HTTP/1.1 401 No\r\n%bContent-Length: %d\r\n\r\n%b" % (fields, len(body), body))
     response = shaking.result(DEADLINE_S)
     assert (response.status, response.body) == (401, body)
+    (line,) = eventually(lambda: log_lines(relay, "/up/first"))
+    assert (line["status"], line["response_bytes"], line["truncated"]) == (401, len(body), False)
     assert response.values("www-authenticate") == [b"Basic, Bearer"]
     assert response.values("set-cookie") == [b"a=1"]
     assert response.values("x-request-id") == [b"mine"]
