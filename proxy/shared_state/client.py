@@ -21,7 +21,7 @@ from typing import Any, NamedTuple, TypeAlias
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 from redis.asyncio import Connection, ConnectionPool, Redis, RedisCluster, SSLConnection, UnixDomainSocketConnection
-from redis.asyncio.cluster import ClusterNode
+from redis.asyncio.cluster import ClusterNode, ClusterPubSub
 from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool
 from redis.backoff import NoBackoff
@@ -35,7 +35,7 @@ Client: TypeAlias = Redis | RedisCluster
 """What `connect` returns. It answers in bytes and must be closed with `aclose()`."""
 
 DEADLINE_S = 0.25
-"""For one call, with the making of a connection where none is idle: three round trips, or five with TLS."""
+"""For one call, with the making of a connection where none is idle: four round trips, or six with TLS and database."""
 
 VERSION_MIN = (6, 2)
 REDIS_PORT = 6379
@@ -155,6 +155,7 @@ def _options(parts: SplitResult, deadline_s: float) -> dict[str, Any]:
         "username": unquote(user) or None,
         "password": unquote(password) or None,
         "protocol": 3,
+        "legacy_responses": False,  # one shape for each answer, whatever the protocol
         "socket_timeout": deadline_s,
         "socket_connect_timeout": deadline_s,
         "health_check_interval": IDLE_CHECK_S,
@@ -183,7 +184,7 @@ def _server(parts: SplitResult, options: dict[str, Any]) -> Redis:
 
 def _unix_server(parts: SplitResult, options: dict[str, Any]) -> Redis:
     path = unquote(parts.path)
-    if not path.startswith("/"):
+    if not path.startswith("/") or parts.netloc.rpartition("@")[2]:
         raise _wrong("a unix URL needs an absolute path: unix:///run/redis.sock")
     options |= {"path": path, "db": _database(_query(parts).get("db", ""))}
     return _with_pool(ConnectionPool(UnixDomainSocketConnection, **options))
@@ -208,7 +209,7 @@ def _cluster(parts: SplitResult, options: dict[str, Any]) -> RedisCluster:
     if parts.path.strip("/"):
         raise _wrong("a cluster has no databases; its URL ends with the hosts")
     nodes = [ClusterNode(host, port) for host, port in _addresses(parts, REDIS_PORT)]
-    return RedisCluster(startup_nodes=nodes, socket_keepalive=True, **options)
+    return _Cluster(startup_nodes=nodes, socket_keepalive=True, **options)
 
 
 def _with_pool(pool: ConnectionPool) -> Redis:
@@ -278,3 +279,18 @@ class _MasterPool(SentinelConnectionPool):
     async def aclose(self) -> None:
         await super().aclose()
         await self.sentinel_manager.aclose()
+
+
+class _Cluster(RedisCluster):
+    """Gives out subscriptions that need no command before them."""
+
+    def pubsub(self, *args: Any, **options: Any) -> ClusterPubSub:
+        return _ClusterPubSub(self, *args, **options)
+
+
+class _ClusterPubSub(ClusterPubSub):
+    """Learns the nodes first if need be. redis-py's own looks them up in a table that only other commands fill."""
+
+    async def execute_command(self, *args: Any, **options: Any) -> Any:
+        await self.cluster.initialize()
+        return await super().execute_command(*args, **options)
