@@ -7,7 +7,6 @@ import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 
 from litestar import Litestar
 
@@ -15,6 +14,7 @@ from admin import server
 from admin.app import create_app
 from admin.auth import refuse_to_start
 from admin.context import Services
+from admin.data_directory import data_directory
 from admin.database import Database, open_database
 from admin.migrations import migrate
 from admin.publisher import Publisher
@@ -115,12 +115,13 @@ async def opened(config: Config) -> AsyncIterator[Database]:
 
 
 def database_url(config: Config) -> str:
-    """Returns the URL that the settings name, or that of a file in the data directory, which is made if need be."""
+    """Returns the URL that the settings name, or that of a file in the data directory, which is made if need be.
+
+    Raises ConfigError.
+    """
     if config.database.url is not None:
         return config.database.url
-    directory = Path(config.data_dir).absolute()
-    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    return f"sqlite:///{directory / 'relaygate.db'}"
+    return f"sqlite:///{data_directory(config) / 'relaygate.db'}"
 
 
 async def admin_token(admin: Admin, settings: Settings) -> str:

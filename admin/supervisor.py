@@ -13,8 +13,8 @@ import signal
 import sys
 import time
 from collections.abc import Sequence
-from pathlib import Path
 
+from admin.data_directory import data_directory
 from admin.rules.restarts import Restarts
 from proxy.config import Config
 from proxy.shared_state.embedded import EmbeddedRedis, end_with_parent
@@ -116,13 +116,6 @@ async def supervise(config: Config, arguments: Sequence[str]) -> int:
     if redis is not None:
         await redis.stop()
     return status
-
-
-def data_directory(config: Config) -> Path:
-    """Returns the data directory, which is made if need be."""
-    directory = Path(config.data_dir).absolute()
-    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    return directory
 
 
 def listen(ended: asyncio.Future[int], children: Sequence[Child]) -> None:
