@@ -37,7 +37,7 @@ def serve(options: cli.Options, load: Callable[[], Config]) -> int:
 
 
 def admin(_options: cli.Options, load: Callable[[], Config]) -> int:
-    status: int = importlib.import_module("admin.control_plane").run(load())
+    status: int = importlib.import_module("admin.control_plane").run(load)
     return status
 
 

@@ -37,7 +37,7 @@ def decode_routes(data: bytes) -> RoutesSection:
 
 def version_number(data: object) -> int | None:
     """Returns the version that lies in Redis; None where there is none, or something else."""
-    return int(data) if isinstance(data, bytes) and data.isdigit() else None
+    return int(data) if isinstance(data, bytes) and data.isdigit() and len(data) < 20 else None
 
 
 def store(data: bytes, file: Path) -> None:
