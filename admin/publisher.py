@@ -54,7 +54,7 @@ class Publisher:
         """Returns the version that is published, None where none is, or not all of it: an eviction takes single keys."""
         async with self._client.pipeline(transaction=True) as pipe:
             pipe.get(CONFIG_VERSION)
-            pipe.hexists(CONFIG_SECTIONS, published.ROUTES)
+            pipe.hstrlen(CONFIG_SECTIONS, published.ROUTES)
             number, whole = await pipe.execute()
         return published.version_number(number) if whole else None
 
