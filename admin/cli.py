@@ -15,8 +15,20 @@ from proxy.config import Config
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one command; returns the exit status."""
-    return cli.run_command(COMMANDS, argv)
+    """Runs one command; returns the exit status. A database that does not answer is told in one line."""
+    try:
+        return cli.run_command(COMMANDS, argv)
+    except Exception as error:
+        if not of_the_database(error):
+            raise
+        sys.stderr.write(f"relaygate: {error}\n")
+        return 1
+
+
+def of_the_database(error: Exception) -> bool:
+    """Whether it says that the database is gone or busy. Its module is loaded if it raised that, and not asked for."""
+    database = sys.modules.get("admin.database")
+    return database is not None and isinstance(error, database.DatabaseDown | database.Conflict)
 
 
 def serve(options: cli.Options, load: Callable[[], Config]) -> int:
@@ -25,7 +37,7 @@ def serve(options: cli.Options, load: Callable[[], Config]) -> int:
 
 
 def admin(_options: cli.Options, load: Callable[[], Config]) -> int:
-    status: int = importlib.import_module("admin.control_plane").run(load())
+    status: int = importlib.import_module("admin.control_plane").run(load)
     return status
 
 

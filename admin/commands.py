@@ -3,6 +3,7 @@
 What they change is published by the control plane within a second.
 """
 
+import msgspec
 import yaml
 
 from admin import migrations, sources
@@ -39,4 +40,4 @@ async def export(config: Config) -> str:
         routes = await Routes(editor(config, database)).all()
     plain = {prefix: route_specs.plain(route) for prefix, route in sorted(routes.items())}
     short = {prefix: spec["target"] if spec.keys() == {"target"} else spec for prefix, spec in plain.items()}
-    return yaml.safe_dump({"routes": short}, sort_keys=False, allow_unicode=True)
+    return yaml.safe_dump({"routes": msgspec.to_builtins(short)}, sort_keys=False, allow_unicode=True)

@@ -5,9 +5,8 @@ import logging
 import os
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from pathlib import Path
 
 from litestar import Litestar
 
@@ -15,7 +14,8 @@ from admin import server
 from admin.app import create_app
 from admin.auth import refuse_to_start
 from admin.context import Services
-from admin.database import Database, open_database
+from admin.data_directory import data_directory
+from admin.database import Conflict, Database, DatabaseDown, open_database
 from admin.migrations import migrate
 from admin.publisher import Publisher
 from admin.rules import tokens
@@ -35,11 +35,17 @@ from proxy.snapshot import compile_snapshot
 from proxy.statistics import Statistics
 from proxy.upstream.pool import Pools
 
+log = logging.getLogger("relaygate")
+
 ADMIN_TOKEN = "admin_token"  # noqa: S105 - the name of the setting that keeps its digest
 
 
-def run(config: Config) -> int:
-    """Runs the control plane until a signal ends it; returns the exit status. Raises ConfigError, DatabaseDown."""
+def run(load: Callable[[], Config]) -> int:
+    """Runs the control plane until a signal ends it; returns the exit status. Raises ConfigError, DatabaseDown.
+
+    SIGHUP has the settings loaded again: the file is applied, as at the start, and the worker replaced.
+    """
+    config = load()
     if config.redis.url is None:
         raise ConfigError("redis.url", "the control plane publishes through Redis, expected a URL or `relaygate serve`")
     logging.basicConfig(
@@ -49,7 +55,19 @@ def run(config: Config) -> int:
     )
     logging.getLogger("alembic").setLevel(logging.WARNING)
     token_hash = asyncio.run(prepare(config))
-    server.run(lambda: make(config, token_hash), Listener(config.admin.host, config.admin.port, config.tls))
+
+    def reload() -> bool:
+        nonlocal config, token_hash
+        try:
+            fresh = load()
+            config, token_hash = fresh, asyncio.run(prepare(fresh))
+        except (ConfigError, Conflict, DatabaseDown) as error:
+            log.error("configuration not reloaded: %s", error)  # noqa: TRY400 - a line, not a traceback
+            return False
+        log.info("configuration reloaded")
+        return True
+
+    server.run(lambda: make(config, token_hash), Listener(config.admin.host, config.admin.port, config.tls), reload)
     return 0
 
 
@@ -116,12 +134,13 @@ async def opened(config: Config) -> AsyncIterator[Database]:
 
 
 def database_url(config: Config) -> str:
-    """Returns the URL that the settings name, or that of a file in the data directory, which is made if need be."""
+    """Returns the URL that the settings name, or that of a file in the data directory, which is made if need be.
+
+    Raises ConfigError.
+    """
     if config.database.url is not None:
         return config.database.url
-    directory = Path(config.data_dir).absolute()
-    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    return f"sqlite:///{directory / 'relaygate.db'}"
+    return f"sqlite:///{data_directory(config) / 'relaygate.db'}"
 
 
 async def admin_token(admin: Admin, settings: Settings) -> str:

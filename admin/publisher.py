@@ -43,29 +43,42 @@ class Publisher:
 
     async def publish(self) -> None:
         """Publishes the newest version, unless that is done. Raises StoreUnavailable."""
-        found = await self._guard.call(lambda: self._client.get(CONFIG_VERSION))
-        if found is not None and int(found) == await self._number():
+        found = await self._guard.call(self._published)
+        if found is not None and found == await self._number():
             return
         section = await self._section()
         await self._guard.call(lambda: self._write(section))
+        await self._guard.call(lambda: self._client.publish(CONFIG_CHANNEL, section.version))
+
+    async def _published(self) -> int | None:
+        """Returns the version that is published, None where none is, or not all of it: an eviction takes single keys."""
+        async with self._client.pipeline(transaction=True) as pipe:
+            pipe.get(CONFIG_VERSION)
+            pipe.hstrlen(CONFIG_SECTIONS, published.ROUTES)
+            number, whole = await pipe.execute()
+        return published.version_number(number) if whole else None
 
     async def _write(self, section: published.RoutesSection) -> None:
         async with self._client.pipeline(transaction=True) as pipe:
             pipe.hset(CONFIG_SECTIONS, published.ROUTES, published.encode_routes(section))
             pipe.set(CONFIG_VERSION, section.version)
-            pipe.publish(CONFIG_CHANNEL, section.version)
             await pipe.execute()
 
     async def run(self) -> None:
         """Publishes what changes until it is cancelled."""
+        told = ""
         while True:
             self._wanted.clear()
             try:
                 await self.publish()
+                told = ""
             except (StoreUnavailable, DatabaseDown):  # their state is told where it changes
                 pass
             except Exception as error:
-                log.error("not published: %s: %s", type(error).__name__, error)  # noqa: TRY400 - a line, not a traceback
+                problem = f"{type(error).__name__}: {error}"
+                if problem != told:
+                    log.error("not published: %s", problem)  # noqa: TRY400 - a line, not a traceback
+                told = problem
             try:
                 async with asyncio.timeout(CHECK_S):
                     await self._wanted.wait()

@@ -48,7 +48,7 @@ class AppLoader:
 class AdminServer(MPServer):
     """Granian's parent process of one worker."""
 
-    def __init__(self, listener: Listener) -> None:
+    def __init__(self, listener: Listener, reload: Callable[[], bool]) -> None:
         tls = listener.tls
         super().__init__(
             "relaygate-admin",
@@ -74,6 +74,7 @@ class AdminServer(MPServer):
         )
         self.main_loop_interrupt = Wakeup()  # type: ignore[assignment]
         self._scheme = "http" if tls is None else "https"
+        self._reload_settings = reload
 
     def startup(self, spawn_target: Any, target_loader: Any) -> None:
         super().startup(spawn_target, target_loader)
@@ -85,11 +86,16 @@ class AdminServer(MPServer):
             worker.interrupt_by_parent = True  # Ctrl-C reaches the worker as well; that is no failure of its
         super().signal_handler_interrupt(*args, **kwargs)
 
+    def _reload(self, *args: Any, **kwargs: Any) -> None:
+        self.reload_signal = False
+        if self._reload_settings():
+            super()._reload(*args, **kwargs)
 
-def run(make: Callable[[], Litestar], listener: Listener) -> None:
+
+def run(make: Callable[[], Litestar], listener: Listener, reload: Callable[[], bool] = lambda: True) -> None:
     """Serves what `make` returns, which is called in the worker, until a signal ends it.
 
-    Raises ConfigError where the address cannot be had.
+    SIGHUP calls `reload`, and where that returns True the worker is replaced. Raises ConfigError where the address cannot be had.
     """
     check_address(listener.host, listener.port)
-    AdminServer(listener).serve(target_loader=AppLoader(make), wrap_loader=False)
+    AdminServer(listener, reload).serve(target_loader=AppLoader(make), wrap_loader=False)

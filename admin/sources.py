@@ -11,7 +11,7 @@ import msgspec
 from admin.rules.three_way import Plan
 from admin.services.routes import Routes
 from admin.services.settings import Settings
-from proxy.config import Route
+from proxy.config import ConfigError, Route
 
 log = logging.getLogger("relaygate")
 
@@ -20,9 +20,12 @@ ACTOR = "file"
 
 
 async def last_applied(settings: Settings) -> dict[str, Route] | None:
-    """Returns what the file said when it was last applied, None where none ever was."""
+    """Returns what the file said when it was last applied, None where none ever was. Raises ConfigError."""
     kept = await settings.get(LAST_APPLIED)
-    return None if kept is None else msgspec.json.decode(kept, type=dict[str, Route])
+    try:
+        return None if kept is None else msgspec.json.decode(kept, type=dict[str, Route])
+    except msgspec.DecodeError as error:
+        raise ConfigError("database", LAST_APPLIED, str(error)) from None
 
 
 async def apply_file(wanted: dict[str, Route], routes: Routes, settings: Settings) -> Plan:

@@ -13,10 +13,10 @@ import signal
 import sys
 import time
 from collections.abc import Sequence
-from pathlib import Path
 
+from admin.data_directory import data_directory
 from admin.rules.restarts import Restarts
-from proxy.config import Config
+from proxy.config import Config, ConfigError
 from proxy.shared_state.embedded import EmbeddedRedis, end_with_parent
 
 log = logging.getLogger("relaygate")
@@ -106,23 +106,17 @@ async def supervise(config: Config, arguments: Sequence[str]) -> int:
     if redis is not None:
         kept.append(asyncio.ensure_future(keep_redis(redis)))
     listen(ended, children)
-    done, _ = await asyncio.wait(kept, return_when=asyncio.FIRST_COMPLETED)
-    status = max(one.result() for one in done)
-    await proxy.stop()
-    await admin.stop()
-    for one in kept:
-        one.cancel()
-    await asyncio.gather(*kept, return_exceptions=True)
-    if redis is not None:
-        await redis.stop()
-    return status
-
-
-def data_directory(config: Config) -> Path:
-    """Returns the data directory, which is made if need be."""
-    directory = Path(config.data_dir).absolute()
-    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    return directory
+    try:
+        done, _ = await asyncio.wait(kept, return_when=asyncio.FIRST_COMPLETED)
+        return max(one.result() for one in done)
+    finally:
+        await proxy.stop()
+        await admin.stop()
+        for one in kept:
+            one.cancel()
+        await asyncio.gather(*kept, return_exceptions=True)
+        if redis is not None:
+            await redis.stop()
 
 
 def listen(ended: asyncio.Future[int], children: Sequence[Child]) -> None:
@@ -154,7 +148,10 @@ async def keep_redis(redis: EmbeddedRedis) -> int:
             return 1
         log.error("the embedded Redis died, starting it again in %.1f s", delay_s)
         await asyncio.sleep(delay_s)
-        await redis.start()
+        try:
+            await redis.start()
+        except ConfigError as error:  # one more death, which `wait` tells at once
+            log.error("%s", error)  # noqa: TRY400 - a line, not a traceback
 
 
 def command(plane: str, arguments: Sequence[str]) -> list[str]:

@@ -43,8 +43,8 @@ class ConfigFeed:
 
     async def refresh(self) -> None:
         """Takes what is published, if it is another version than the one in use. Raises StoreUnavailable."""
-        version = await self._guard.call(lambda: self._client.get(CONFIG_VERSION))
-        if version is None or int(version) == self.version:
+        version = published.version_number(await self._guard.call(lambda: self._client.get(CONFIG_VERSION)))
+        if version is None or version == self.version:
             return
         data = await self._guard.call(lambda: self._client.hget(CONFIG_SECTIONS, published.ROUTES))
         if not isinstance(data, bytes):
@@ -53,7 +53,7 @@ class ConfigFeed:
             section = published.decode_routes(data)
         except msgspec.DecodeError as error:
             log.error("published configuration not used: %s", error)  # noqa: TRY400 - a line, not a traceback
-            self.version = int(version)
+            self.version = version
             return
         if self._take(section):
             await asyncio.to_thread(self._keep, data)

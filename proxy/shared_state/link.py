@@ -6,6 +6,8 @@ import logging
 from collections.abc import Callable
 from pathlib import Path
 
+from redis.exceptions import RedisError
+
 from proxy.config import Config, Route
 from proxy.shared_state.breaker import Breaker, Guard, StoreUnavailable
 from proxy.shared_state.client import connect
@@ -30,7 +32,7 @@ class Link:
     async def begin(self) -> None:
         """Takes the configuration that is published, or else the last good one, and follows it from then on."""
         self.feed.begin()
-        with contextlib.suppress(StoreUnavailable, TimeoutError, OSError):
+        with contextlib.suppress(StoreUnavailable, RedisError, OSError):
             async with asyncio.timeout(FIRST_ANSWER_S):
                 await self.feed.refresh()
         self._task = asyncio.get_running_loop().create_task(self.feed.follow())

@@ -35,6 +35,11 @@ def decode_routes(data: bytes) -> RoutesSection:
     return _decoder.decode(data)
 
 
+def version_number(data: object) -> int | None:
+    """Returns the version that lies in Redis; None where there is none, or something else."""
+    return int(data) if isinstance(data, bytes) and data.isdigit() and len(data) < 20 else None
+
+
 def store(data: bytes, file: Path) -> None:
     """Keeps a section on disk, whole or not at all. Raises OSError."""
     file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)

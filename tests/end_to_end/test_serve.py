@@ -121,3 +121,28 @@ def test_the_first_start_makes_a_token_and_prints_it_once(tmp_path: Path) -> Non
     finally:
         if system.process is not None and system.process.poll() is None:
             system.kill()
+
+
+def test_a_hangup_applies_the_file_and_leaves_what_was_edited_otherwise(
+    system: System, upstream: UpstreamInThread
+) -> None:
+    add(system, "/added", upstream.url)
+    system.configuration["routes"] = {"/file2": upstream.url}
+    system.write_configuration()
+    system.signal(signal.SIGHUP)
+    eventually(lambda: status(system, "/file2/echo") == 200, what="the file's new route")
+    eventually(lambda: status(system, "/file/echo") == 404, what="the end of the route that left the file")
+    eventually(lambda: status(system, "/added/echo") == 200)
+    eventually(system.admin_answers, 10)
+    assert system.admin("GET", "/api/mappings").body["count"] == 2
+    system.stop()
+
+
+def test_a_hangup_with_a_file_that_cannot_be_used_changes_nothing(system: System) -> None:
+    eventually(lambda: status(system, "/file/echo") == 200)
+    system.config_file.write_text("routes: {/file: 7}")
+    system.signal(signal.SIGHUP)
+    eventually(lambda: system.output().count("configuration not reloaded") == 2, what="a line of each plane")
+    assert status(system, "/file/echo") == 200
+    assert system.admin_answers()
+    system.stop()
