@@ -95,7 +95,7 @@ def make(config: Config, token_hash: str) -> Litestar:
     routes, versions = Routes(edits), Versions(edits)
 
     async def newest() -> RoutesSection:
-        return RoutesSection(await versions.newest(), await routes.all())
+        return RoutesSection(*await versions.current())
 
     publisher = Publisher(client, guard, versions.newest, newest)
     edits.notify = publisher.publish_soon
@@ -115,6 +115,7 @@ def make(config: Config, token_hash: str) -> Litestar:
         Services(routes, versions, settings, Actions(database, now_ms)),
         token_hash=token_hash,
         probes={"database": versions.newest, "redis": lambda: guard.call(client.ping)},
+        outages=[DatabaseDown],
         lifespan=[publishing],
     )
 

@@ -186,9 +186,7 @@ def pid_of_redis(scripts: Scripts) -> int:
     return int((scripts.folder / "data" / "redis" / "server.lock").read_text())
 
 
-def test_the_embedded_redis_is_started_again_and_ends_last(
-    scripts: Scripts, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_the_embedded_redis_is_started_again_and_ends_last(scripts: Scripts, caplog: pytest.LogCaptureFixture) -> None:
     program()
 
     async def story() -> None:

@@ -207,9 +207,7 @@ def test_routes_that_a_worker_cannot_use_are_told_once_and_not_kept(
             await played.feed.refresh()
         assert played.used.sets == [A]
         assert published.stored(file) == RoutesSection(1, A)
-        assert [record.getMessage() for record in caplog.records] == [
-            "published configuration 2 not used: no such CA"
-        ]
+        assert [record.getMessage() for record in caplog.records] == ["published configuration 2 not used: no such CA"]
 
     play(url, file, story)
 
