@@ -28,7 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def of_the_database(error: Exception) -> bool:
     """Whether it says that the database is gone or busy. Its module is loaded if it raised that, and not asked for."""
     database = sys.modules.get("admin.database")
-    return database is not None and isinstance(error, database.DatabaseDown | database.Conflict)
+    return database is not None and isinstance(error, database.DatabaseDown | database.TransactionLost)
 
 
 def serve(options: cli.Options, load: Callable[[], Config]) -> int:

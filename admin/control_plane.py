@@ -15,7 +15,7 @@ from admin.app import create_app
 from admin.auth import refuse_to_start
 from admin.context import Services
 from admin.data_directory import data_directory
-from admin.database import Conflict, Database, DatabaseDown, open_database
+from admin.database import Database, DatabaseDown, TransactionLost, open_database
 from admin.migrations import migrate
 from admin.publisher import Publisher
 from admin.rules import tokens
@@ -61,7 +61,7 @@ def run(load: Callable[[], Config]) -> int:
         try:
             fresh = load()
             config, token_hash = fresh, asyncio.run(prepare(fresh))
-        except (ConfigError, Conflict, DatabaseDown) as error:
+        except (ConfigError, DatabaseDown, TransactionLost) as error:
             log.error("configuration not reloaded: %s", error)  # noqa: TRY400 - a line, not a traceback
             return False
         log.info("configuration reloaded")
