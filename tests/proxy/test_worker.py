@@ -138,6 +138,75 @@ def test_a_configuration_that_cannot_be_used_changes_nothing_and_is_one_line(
     play(dialogue)
 
 
+# ---- published routes -----------------------------------------------------------------------------------------------
+
+
+def test_published_routes_stand_in_for_the_files_and_over_a_reload_of_it() -> None:
+    async def dialogue() -> None:
+        files = Files(config_with(a="http://changed.example", allow_private_targets=True))
+        worker = worker_of(config_with(a="http://a.example"), files)
+        published = config_with(b="http://b.example").routes
+        worker.use_routes(published)
+        assert worker.snapshot.routes.match(b"/a") is None
+        assert worker.snapshot.routes.match(b"/b") is not None
+        worker.reload()
+        assert worker.snapshot.routes.match(b"/a") is None, "the control plane applies the file, no worker does"
+        found = worker.snapshot.routes.match(b"/b")
+        assert found is not None
+        assert found[0].pool.origin.allow_private_targets, "all else in the file is used"
+        worker.close()
+
+    play(dialogue)
+
+
+def test_published_routes_keep_the_pools_of_origins_that_stay() -> None:
+    async def dialogue() -> None:
+        worker = worker_of(config_with(a="http://a.example/v1", b="http://b.example"))
+        a, b = worker.snapshot.routes.match(b"/a"), worker.snapshot.routes.match(b"/b")
+        worker.use_routes(config_with(c="http://a.example/v2").routes)
+        c = worker.snapshot.routes.match(b"/c")
+        assert a is not None
+        assert b is not None
+        assert c is not None
+        assert c[0].pool is a[0].pool
+        assert b[0].pool._retired
+        worker.close()
+
+    play(dialogue)
+
+
+def test_no_published_routes_are_no_routes() -> None:
+    async def dialogue() -> None:
+        config = config_with(a="http://a.example")
+        worker = worker_of(config, Files(config))
+        worker.use_routes({})
+        worker.reload()
+        assert worker.snapshot.routes.match(b"/a") is None
+        worker.close()
+
+    play(dialogue)
+
+
+def test_published_routes_that_cannot_be_used_change_nothing_also_at_the_next_reload() -> None:
+    async def dialogue() -> None:
+        config = config_with(a="http://file.example")
+        worker = worker_of(config, Files(config))
+        worker.use_routes(config_with(b="http://b.example").routes)
+        before = worker.snapshot
+        with pytest.raises(OSError, match=r"ca\.pem|No such file"):
+            worker.use_routes({"/c": Route(target="https://c.example", tls=UpstreamTls(ca="/nowhere/ca.pem"))})
+        assert worker.snapshot is before
+        found = before.routes.match(b"/b")
+        assert found is not None
+        assert not found[0].pool._retired
+        worker.reload()
+        assert worker.snapshot.routes.match(b"/b") is not None
+        assert worker.snapshot.routes.match(b"/a") is None
+        worker.close()
+
+    play(dialogue)
+
+
 def test_an_access_log_that_is_turned_off_loses_no_line(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
     async def dialogue() -> None:
         files = Files(config_with(access_log=True))

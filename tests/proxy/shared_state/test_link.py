@@ -1,0 +1,112 @@
+"""A worker's link to Redis: how it begins, with and without one, and that it leaves nothing."""
+
+import asyncio
+import socket
+import time
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from loadtests.processes import free_port
+from proxy.config import Config, ConfigError, Redis, Route
+from proxy.shared_state import published
+from proxy.shared_state.keys import CONFIG_CHANNEL, CONFIG_SECTIONS, CONFIG_VERSION
+from proxy.shared_state.link import FIRST_ANSWER_S, Link
+from proxy.shared_state.published import RoutesSection
+from tests.redis_servers import EMBEDDED, connected, redis_at, until
+
+A = {"/a": Route(target="http://a.example")}
+B = {"/b": Route(target="http://b.example")}
+
+
+@pytest.fixture(scope="module", name="url")
+def fixture_url(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A server of this module's own: the keys have fixed names."""
+    with redis_at(EMBEDDED, tmp_path_factory.mktemp("redis")) as url:
+        yield url
+
+
+def play(url: str, data_dir: Path, story: Callable[[Link, list[dict[str, Route]]], Coroutine[Any, Any, None]]) -> None:
+    """Tells a story of a link that has begun, and closes it; no task is left."""
+
+    async def main() -> None:
+        used: list[dict[str, Route]] = []
+        link = Link(Config(redis=Redis(url=url), data_dir=str(data_dir)), used.append)
+        try:
+            await link.begin()
+            await story(link, used)
+        finally:
+            await link.close()
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+
+    asyncio.run(main())
+
+
+def publish(url: str, version: int, routes: dict[str, Route]) -> None:
+    async def main() -> None:
+        async with connected(url) as client:
+            section = published.encode_routes(RoutesSection(version, routes))
+            await client.flushall()
+            await client.hset(CONFIG_SECTIONS, published.ROUTES, section)  # type: ignore[arg-type,misc,unused-ignore]
+            await client.set(CONFIG_VERSION, version)
+            await client.publish(CONFIG_CHANNEL, version)
+
+    asyncio.run(main())
+
+
+def last_good(data_dir: Path) -> Path:
+    return data_dir / "last-good" / "routes.msgpack"
+
+
+def test_what_is_published_is_in_use_when_it_has_begun_and_followed_after(url: str, tmp_path: Path) -> None:
+    async def story(_: Link, used: list[dict[str, Route]]) -> None:
+        assert used == [A]
+        await asyncio.to_thread(publish, url, 2, B)
+
+        async def followed() -> bool:
+            return used == [A, B]
+
+        await until(followed)
+
+    publish(url, 1, A)
+    play(url, tmp_path, story)
+    assert published.stored(last_good(tmp_path)) is not None
+
+
+def test_without_redis_it_begins_with_the_last_good(tmp_path: Path) -> None:
+    async def story(link: Link, used: list[dict[str, Route]]) -> None:
+        assert (used, link.feed.version) == ([A], 5)
+
+    published.store(published.encode_routes(RoutesSection(5, A)), last_good(tmp_path))
+    play(f"redis://127.0.0.1:{free_port()}", tmp_path, story)
+
+
+def test_a_redis_that_never_answers_holds_up_the_start_for_a_moment_only(tmp_path: Path) -> None:
+    async def story(_: Link, used: list[dict[str, Route]]) -> None:
+        assert time.monotonic() - began_s < FIRST_ANSWER_S + 1
+        assert used == []
+
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        began_s = time.monotonic()
+        play(f"redis://127.0.0.1:{silent.getsockname()[1]}", tmp_path, story)
+
+
+def test_keys_of_another_type_are_no_reason_not_to_start(url: str, tmp_path: Path) -> None:
+    async def spoil() -> None:
+        async with connected(url) as client:
+            await client.flushall()
+            await client.lpush(CONFIG_VERSION, "a")  # type: ignore[misc,unused-ignore]
+
+    async def story(_: Link, used: list[dict[str, Route]]) -> None:
+        assert used == [A]
+
+    asyncio.run(spoil())
+    published.store(published.encode_routes(RoutesSection(5, A)), last_good(tmp_path))
+    play(url, tmp_path, story)
+
+
+def test_a_url_that_cannot_be_used_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError):
+        Link(Config(redis=Redis(url="http://a.example"), data_dir=str(tmp_path)), lambda _: None)

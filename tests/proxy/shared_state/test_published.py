@@ -1,0 +1,109 @@
+"""How the published configuration lies in Redis and on disk."""
+
+import os
+from pathlib import Path
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from proxy.config import Forwarded, Route, UpstreamTls
+from proxy.shared_state import published
+from proxy.shared_state.published import RoutesSection
+
+SECTION = RoutesSection(
+    7,
+    {
+        "/a": Route(target="http://a.example"),
+        "/b/c": Route(
+            target="https://b.example/base",
+            connect_timeout_s=None,
+            forwarded=Forwarded.APPEND,
+            tls=UpstreamTls(ca="/ca.pem", verify=False),
+        ),
+    },
+)
+
+
+def test_a_section_comes_back_as_it_was() -> None:
+    assert published.decode_routes(published.encode_routes(SECTION)) == SECTION
+
+
+@given(st.binary(max_size=200))
+def test_garbage_is_refused_with_one_kind_of_error(data: bytes) -> None:
+    with pytest.raises(msgspec.DecodeError):
+        published.decode_routes(data)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"version": 1},
+        {"version": "1", "routes": {}},
+        {"version": 1, "routes": {}, "more": 1},
+        {"version": 1, "routes": {"/a": {}}},
+        {"version": 1, "routes": {"/a": {"target": "http://a.example", "unknown": 1}}},
+        {"version": 1, "routes": {"/a": {"target": "http://a.example", "max_connections": 0}}},
+    ],
+)
+def test_what_this_version_does_not_know_is_refused(value: object) -> None:
+    with pytest.raises(msgspec.DecodeError):
+        published.decode_routes(msgspec.msgpack.encode(value))
+
+
+def test_a_section_cut_short_is_refused() -> None:
+    whole = published.encode_routes(SECTION)
+    for length in range(len(whole)):
+        with pytest.raises(msgspec.DecodeError):
+            published.decode_routes(whole[:length])
+
+
+@pytest.mark.parametrize(
+    ("data", "number"),
+    [
+        (b"0", 0),
+        (b"12", 12),
+        (None, None),
+        (b"", None),
+        (b"-1", None),
+        (b"twelve", None),
+        ("²".encode(), None),
+        (b"9" * 5000, None),
+    ],
+)
+def test_a_version_is_a_number_or_none(data: bytes | None, number: int | None) -> None:
+    assert published.version_number(data) == number
+
+
+def test_what_is_stored_is_read_and_replaces_what_was(tmp_path: Path) -> None:
+    file = tmp_path / "last-good" / "routes.msgpack"
+    published.store(published.encode_routes(RoutesSection(1, {})), file)
+    published.store(published.encode_routes(SECTION), file)
+    assert published.stored(file) == SECTION
+    assert [path.name for path in file.parent.iterdir()] == [file.name]
+    assert file.parent.stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.parametrize("content", [None, b"", b"garbage", published.encode_routes(SECTION)[:-1]])
+def test_a_file_that_cannot_be_read_is_none(tmp_path: Path, content: bytes | None) -> None:
+    file = tmp_path / "routes.msgpack"
+    if content is not None:
+        file.write_bytes(content)
+    assert published.stored(file) is None
+    assert published.stored(tmp_path) is None
+
+
+def test_a_store_that_fails_leaves_the_file_as_it_was_and_nothing_beside_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    file = tmp_path / "routes.msgpack"
+    published.store(published.encode_routes(SECTION), file)
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        published.store(b"another", file)
+    assert published.stored(file) == SECTION
+    assert list(tmp_path.iterdir()) == [file]
