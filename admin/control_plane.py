@@ -31,6 +31,7 @@ from proxy.rules.addresses import target_refusal
 from proxy.shared_state.breaker import Breaker, Guard
 from proxy.shared_state.client import connect
 from proxy.shared_state.published import RoutesSection
+from proxy.shared_state.tasks import end
 from proxy.snapshot import compile_snapshot
 from proxy.statistics import Statistics
 from proxy.upstream.pool import Pools
@@ -106,8 +107,7 @@ def make(config: Config, token_hash: str) -> Litestar:
         try:
             yield
         finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+            await end(task)
             await client.aclose()
             await database.close()
 

@@ -51,7 +51,7 @@ class Publisher:
         await self._guard.call(lambda: self._client.publish(CONFIG_CHANNEL, section.version))
 
     async def _published(self) -> int | None:
-        """Returns the version that is published, None where none is, or not all of it: an eviction takes single keys."""
+        """Returns the version that is published; None where none is, or not all of it, as after an eviction."""
         async with self._client.pipeline(transaction=True) as pipe:
             pipe.get(CONFIG_VERSION)
             pipe.hstrlen(CONFIG_SECTIONS, published.ROUTES)

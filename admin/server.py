@@ -95,7 +95,8 @@ class AdminServer(MPServer):
 def run(make: Callable[[], Litestar], listener: Listener, reload: Callable[[], bool] = lambda: True) -> None:
     """Serves what `make` returns, which is called in the worker, until a signal ends it.
 
-    SIGHUP calls `reload`, and where that returns True the worker is replaced. Raises ConfigError where the address cannot be had.
+    SIGHUP calls `reload`, and where that returns True the worker is replaced.
+    Raises ConfigError where the address cannot be had.
     """
     check_address(listener.host, listener.port)
     AdminServer(listener, reload).serve(target_loader=AppLoader(make), wrap_loader=False)

@@ -12,6 +12,7 @@ from proxy.config import Config, Route
 from proxy.shared_state.breaker import Breaker, Guard, StoreUnavailable
 from proxy.shared_state.client import connect
 from proxy.shared_state.config_feed import ConfigFeed
+from proxy.shared_state.tasks import end
 
 log = logging.getLogger("relaygate")
 
@@ -39,6 +40,5 @@ class Link:
 
     async def close(self) -> None:
         if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+            await end(self._task)
         await self._client.aclose()

@@ -21,6 +21,7 @@ from proxy.shared_state.breaker import Breaker, Guard
 from proxy.shared_state.client import Client
 from proxy.shared_state.keys import CONFIG_CHANNEL, CONFIG_SECTIONS, CONFIG_VERSION
 from proxy.shared_state.published import RoutesSection
+from proxy.shared_state.tasks import end
 from tests.redis_servers import DEADLINE_S, EMBEDDED, cluster, connected, redis_at, server, until
 
 ROUTE = Route(target="http://a.example")
@@ -69,8 +70,7 @@ class ControlPlane:
             yield
             assert not task.done(), "the publisher has ended"
         finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+            await end(task)
 
 
 @pytest.fixture(scope="module", name="url")

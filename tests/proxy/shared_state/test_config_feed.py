@@ -17,6 +17,7 @@ from proxy.shared_state.client import Client, close_idle, connect
 from proxy.shared_state.config_feed import POLL_S, ConfigFeed
 from proxy.shared_state.keys import CONFIG_CHANNEL, CONFIG_SECTIONS, CONFIG_VERSION
 from proxy.shared_state.published import RoutesSection
+from proxy.shared_state.tasks import end
 from tests.redis_servers import DEADLINE_S, EMBEDDED, cluster, connected, redis_at, server, until
 
 A = {"/a": Route(target="http://a.example")}
@@ -71,8 +72,7 @@ class Played:
             yield
             assert not task.done(), "the feed has ended"
         finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+            await end(task)
 
 
 @pytest.fixture(scope="module", name="url")
@@ -137,11 +137,11 @@ def test_the_last_good_is_used_at_once_and_what_is_published_after_it(url: str, 
 
 def test_garbage_on_disk_is_no_last_good(url: str, file: Path) -> None:
     async def story(played: Played) -> None:
-        file.parent.mkdir()
-        file.write_bytes(b"garbage")
         played.feed.begin()
         assert (played.used.sets, played.feed.version) == ([], 0)
 
+    file.parent.mkdir()
+    file.write_bytes(b"garbage")
     play(url, file, story)
 
 

@@ -1,0 +1,110 @@
+"""The file and the admin API side by side, on a real SQLite."""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from admin import sources
+from admin.database import Database, open_database
+from admin.migrations import migrate
+from admin.services.edits import Editor
+from admin.services.routes import Routes
+from admin.services.settings import Settings
+from admin.services.versions import Versions
+from proxy.config import ConfigError, Forwarded, Route
+
+A, B = Route(target="http://a.example"), Route(target="http://b.example", forwarded=Forwarded.REPLACE)
+
+
+class Stored:
+    """Services on one database; edits that leave a route `refused` are refused."""
+
+    def __init__(self, database: Database) -> None:
+        editor = Editor(database, self._validate, lambda: 1)
+        self.routes, self.versions, self.settings = Routes(editor), Versions(editor), Settings(database)
+        self.refused: Route | None = None
+
+    def _validate(self, routes: dict[str, Route]) -> None:
+        if self.refused in routes.values():
+            raise ConfigError("routes", "refused")
+
+    async def apply(self, wanted: dict[str, Route]) -> list[str]:
+        return (await sources.apply_file(wanted, self.routes, self.settings)).lines()
+
+
+def play(folder: Path, story: Callable[[Stored], Coroutine[Any, Any, None]]) -> None:
+    async def main() -> None:
+        database = open_database(f"sqlite:///{folder / 'test.db'}")
+        try:
+            await migrate(database)
+            await story(Stored(database))
+        finally:
+            await database.close()
+
+    asyncio.run(main())
+
+
+def test_what_was_last_applied_is_kept_and_is_none_before_the_first(tmp_path: Path) -> None:
+    async def story(stored: Stored) -> None:
+        assert await sources.last_applied(stored.settings) is None
+        await stored.apply({"/a": A, "/b": B})
+        assert await sources.last_applied(stored.settings) == {"/a": A, "/b": B}
+        await stored.apply({})
+        assert await sources.last_applied(stored.settings) == {}
+
+    play(tmp_path, story)
+
+
+def test_each_change_is_a_version_of_the_file_and_a_line(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    async def story(stored: Stored) -> None:
+        assert await stored.apply({"/a": A}) == ["+ /a http://a.example"]
+        assert await stored.apply({"/a": A}) == []
+        (version,) = await stored.versions.list(None, 10)
+        assert version.actor == sources.ACTOR
+        assert [record.getMessage() for record in caplog.records] == ["applied from the file: + /a http://a.example"]
+
+    caplog.set_level("INFO", "relaygate")
+    play(tmp_path, story)
+
+
+def test_what_was_edited_otherwise_stays_until_the_file_changes_it(tmp_path: Path) -> None:
+    async def story(stored: Stored) -> None:
+        await stored.apply({"/a": A})
+        await stored.routes.replace("/a", B, "token")
+        await stored.routes.create("/b", B, "token")
+        assert await stored.apply({"/a": A}) == []
+        assert await stored.routes.all() == {"/a": B, "/b": B}
+        (line,) = await stored.apply({})
+        assert line.startswith("- /a")
+        assert line.endswith("(also edited through the API)")
+        assert await stored.routes.all() == {"/b": B}
+
+    play(tmp_path, story)
+
+
+def test_a_file_that_is_refused_is_not_what_was_last_applied(tmp_path: Path) -> None:
+    async def story(stored: Stored) -> None:
+        await stored.apply({"/a": A})
+        stored.refused = B
+        with pytest.raises(ConfigError, match="refused"):
+            await stored.apply({"/b": B})
+        assert await sources.last_applied(stored.settings) == {"/a": A}
+        assert await stored.routes.all() == {"/a": A}
+        stored.refused = None
+        assert len(await stored.apply({"/b": B})) == 2
+
+    play(tmp_path, story)
+
+
+@pytest.mark.parametrize("kept", ["", "garbage", '{"/a": {"target": "http://a.example", "of_a_newer_version": 1}}'])
+def test_what_cannot_be_read_is_refused_in_one_line(tmp_path: Path, kept: str) -> None:
+    async def story(stored: Stored) -> None:
+        await stored.settings.put(sources.LAST_APPLIED, kept)
+        with pytest.raises(ConfigError, match=r"^database: routes_of_the_file: [^\n]+$"):
+            await stored.apply({"/a": A})
+        assert await stored.routes.all() == {}
+
+    play(tmp_path, story)
