@@ -2,16 +2,21 @@
 
 - `cli.py` (`__main__.py`) is the whole command line: `proxy/cli.py`'s commands and these. `supervisor.py` runs both
   planes and the embedded Redis on one machine; `control_plane.py` puts the control plane together; `commands.py` does
-  what the command line asks of the database.
+  what the command line asks of the database, `imports.py` what it takes over from other programs.
 - `database.py` opens a database from its URL (`database_url.py`) and gives transactions; `tables.py` says what is in
-  it, `migrations/` make it so. `secrets.py` encrypts what must not lie readable in a table.
+  it, `migrations/` make it so. `data_directory.py` makes the place for files. `secrets.py` encrypts what must not lie
+  readable in a table, `rotation.py` puts a new key in the place of the old one.
 - `services/` has one noun a file: what can be asked of it and done to it. `services/edits.py` is the one transaction in
   which the configuration changes. `publisher.py` takes the newest version to Redis; `sources.py` brings the YAML file
   in.
+- `consumer.py` takes what workers report from Redis to SQL (`services/events.py`, `services/statistics_intake.py`);
+  `summary.py` writes the small form of the figures back. `jobs.py` does again and again what has no end, such as
+  forgetting (`services/retention.py`).
 - `app.py` makes the Litestar application; `server.py` runs it, as one process of low priority. `auth.py` says who may:
   the admin token, or a session (`sessions.py`). `context.py` hands endpoints what they need, and records what they do.
 - `endpoints/` has one noun a file. `request_bodies.py` reads what they are sent, `answers.py` is the table of what they
-  refuse, `readiness.py` asks the components how they are. `ports.py` is what all this asks of the SQL side.
+  refuse, `readiness.py` asks the components how they are. `schema_page/` shows the OpenAPI document. `ports.py` is what
+  all this asks of the SQL side.
 - `rules/` decides: values in, values out.
 
 It imports from `proxy`, never the other way round.

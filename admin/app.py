@@ -1,6 +1,5 @@
 """The admin API as an ASGI application: its endpoints, its guard, its error answers and its OpenAPI document."""
 
-import asyncio
 import logging
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -18,9 +17,10 @@ from admin import request_bodies
 from admin.answers import INTERNAL, OF_STATUS, UNAVAILABLE, Problem, Refusal
 from admin.auth import Authentication, SecureCookies, authenticated
 from admin.context import AdminRequest, Services
-from admin.endpoints import actions, health, login, mappings, versions
-from admin.readiness import Probe, Readiness
+from admin.endpoints import actions, health, login, mappings, metrics, statistics, versions, workers
+from admin.readiness import Probe, Readiness, View
 from admin.rules import cookies
+from admin.schema_page import SchemaPage
 from proxy.version import VERSION
 
 log = logging.getLogger("relaygate")
@@ -53,18 +53,29 @@ def create_app(
     *,
     token_hash: str | None,
     probes: Mapping[str, Probe],
+    views: Mapping[str, Callable[[], View]] | None = None,
     secure_cookies: SecureCookies = SecureCookies.AS_REQUESTED,
+    trusted_proxies: Sequence[str] = (),
     outages: Sequence[type[Exception]] = (),
     lifespan: Sequence[Lifespan] = (),
 ) -> Litestar:
     """Returns the application. `token_hash` is of `rules.tokens.digest`; None locks everything but health (503).
 
-    `probes` ask a component each whether it is there; they raise where it is not. `outages` are the exceptions by which
-    a service says that the database cannot be reached (503). `lifespan` opens and closes what the services need.
+    `probes` ask a component each whether it is there; they raise where it is not. `views` tell of others, which do not
+    decide. `trusted_proxies` are the networks of proxies in front. `outages` are the exceptions by which a service says
+    that the database cannot be reached (503). `lifespan` opens and closes what the services need.
     """
     private = Router(
         "/",
-        route_handlers=[*login.PRIVATE, *mappings.PRIVATE, *versions.PRIVATE, *actions.PRIVATE],
+        route_handlers=[
+            *login.PRIVATE,
+            *mappings.PRIVATE,
+            *versions.PRIVATE,
+            *actions.PRIVATE,
+            *statistics.PRIVATE,
+            *workers.PRIVATE,
+            *metrics.PRIVATE,
+        ],
         guards=[authenticated],
         security=[{name: []} for name in _SCHEMES],
     )
@@ -73,9 +84,8 @@ def create_app(
         state=State(
             {
                 "services": services,
-                "authentication": Authentication(services.settings, token_hash, secure_cookies),
-                "readiness": Readiness(probes),
-                "one_change_at_a_time": asyncio.Lock(),
+                "authentication": Authentication(services.settings, token_hash, secure_cookies, trusted_proxies),
+                "readiness": Readiness(probes, views),
             }
         ),
         lifespan=list(lifespan),
@@ -87,12 +97,11 @@ def create_app(
             Exception: _failed,
         },
         before_send=[_add_security_fields],
-        # A page to read it needs scripts of a foreign host, which the content security policy rightly forbids.
         openapi_config=OpenAPIConfig(
             title="Relaygate admin API",
             version=VERSION,
             path="/schema",
-            render_plugins=[JsonRenderPlugin()],
+            render_plugins=[SchemaPage(), JsonRenderPlugin()],
             components=Components(security_schemes=dict(_SCHEMES)),
             use_handler_docstrings=True,
         ),

@@ -12,7 +12,7 @@ import logging
 import math
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from enum import Enum
 from typing import Any, NamedTuple
 
@@ -26,6 +26,7 @@ from admin.rules import cookies, same_origin, tokens
 from admin.rules.attempts import Attempts
 from admin.sessions import Sessions, label
 from proxy.config import ConfigError
+from proxy.rules.client_address import client_address
 
 log = logging.getLogger("relaygate")
 
@@ -50,18 +51,23 @@ class Caller(NamedTuple):
 
 
 class Authentication:
-    """The admin token and what it opens. `token_hash` is of `tokens.digest`; without one nobody gets in."""
+    """The admin token and what it opens. `token_hash` is of `tokens.digest`; without one nobody gets in.
+
+    `trusted_proxies` are the networks of proxies in front, whose word counts on where a request comes from.
+    """
 
     def __init__(
         self,
         settings: SettingsService,
         token_hash: str | None,
         secure_cookies: SecureCookies,
+        trusted_proxies: Sequence[str] = (),
         now_s: Callable[[], float] = time.monotonic,
     ) -> None:
         self.sessions = Sessions(settings, token_hash or "")
         self._token_hash = token_hash
         self._secure_cookies = secure_cookies
+        self._trusted_proxies = [ipaddress.ip_network(network) for network in trusted_proxies]
         self._now_s = now_s
         self._attempts = Attempts()
         self._one_at_a_time = asyncio.Lock()
@@ -70,7 +76,7 @@ class Authentication:
 
     async def caller(self, connection: Connection) -> Caller:
         """Returns who makes a request. Raises Refusal: 401, 403, 429 or 503."""
-        address = address_of(connection)
+        address = self.address_of(connection)
         token = token_in(connection)
         if token is not None:
             await self._check(token, address)
@@ -88,6 +94,12 @@ class Authentication:
         await self._check(token, address)
         self._attempts.succeeded(address)
         return await self.sessions.open()
+
+    def address_of(self, connection: Connection) -> str:
+        """Returns the client's IP address, or `local` for one on a unix socket."""
+        client = connection.scope.get("client")
+        peer = client[0] if client and client[0] else "local"
+        return client_address(peer, connection.headers.getall("x-forwarded-for", []), self._trusted_proxies)
 
     def session_in(self, connection: Connection) -> str | None:
         """Returns the name of the session in a request's cookie, whether it is open or not."""
@@ -158,12 +170,6 @@ def token_in(connection: Connection) -> str | None:
     if scheme.lower() == "bearer":
         return str(value.strip())
     return connection.headers.get("x-admin-key")
-
-
-def address_of(connection: Connection) -> str:
-    """Returns the peer's IP address, or `local` for one on a unix socket."""
-    client = connection.scope.get("client")
-    return client[0] if client and client[0] else "local"
 
 
 def refuse_to_start(host: str, token: str | None) -> None:

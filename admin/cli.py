@@ -8,6 +8,7 @@ import asyncio
 import importlib
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from proxy import cli
@@ -57,13 +58,54 @@ def export(_options: cli.Options, load: Callable[[], Config]) -> int:
     return 0
 
 
+def import_apiproxy(options: cli.Options, load: Callable[[], Config]) -> int:
+    return told(run("admin.imports", "apiproxy", load(), options["redis_url"], **of_import(options)))
+
+
+def import_speedmimi(options: cli.Options, load: Callable[[], Config]) -> int:
+    return told(run("admin.imports", "from_speedmimi", load(), Path(options["file"]), **of_import(options)))
+
+
+def of_import(options: cli.Options) -> dict[str, Any]:
+    existing = importlib.import_module("admin.rules.additions").Existing
+    return {"existing": existing.REPLACE if options["replace"] else existing.KEEP, "dry_run": options["dry_run"]}
+
+
+def told(imported: Any) -> int:
+    """Prints what an import did; returns its exit status."""
+    sys.stdout.write(imported.text)
+    sys.stderr.write("".join(f"relaygate: {line}\n" for line in imported.complaints))
+    status: int = imported.status
+    return status
+
+
 def run(module: str, function: str, *arguments: Any, **options: Any) -> Any:
     """Runs a coroutine function of the control plane to its end."""
     return asyncio.run(getattr(importlib.import_module(module), function)(*arguments, **options))
 
 
+def rotate_key(_options: cli.Options, load: Callable[[], Config]) -> int:
+    sys.stdout.write(run("admin.commands", "rotate_key", load()) + "\n")
+    return 0
+
+
 def add_dry_run(command: argparse.ArgumentParser) -> None:
     command.add_argument("--dry-run", action="store_true", help="print what would change, and change nothing")
+
+
+def add_import(command: argparse.ArgumentParser) -> None:
+    add_dry_run(command)
+    command.add_argument("--replace", action="store_true", help="take the imported target where a prefix has another")
+
+
+def add_apiproxy(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--redis-url", metavar="URL", required=True, help="the Redis that holds apiproxy:mappings")
+    add_import(command)
+
+
+def add_speedmimi(command: argparse.ArgumentParser) -> None:
+    command.add_argument("file", metavar="FILE", help="SpeedMimi's config.yaml")
+    add_import(command)
 
 
 COMMANDS = {
@@ -72,5 +114,8 @@ COMMANDS = {
     "admin": cli.Command("start the control plane", admin),
     "apply": cli.Command("make the routes what the file says; edits made otherwise stay", apply, add_dry_run),
     "export": cli.Command("print the routes as YAML", export),
+    "import apiproxy": cli.Command("add the routes that an apiproxy keeps in its Redis", import_apiproxy, add_apiproxy),
+    "import speedmimi": cli.Command("add the routes of a SpeedMimi's YAML", import_speedmimi, add_speedmimi),
     "migrate": cli.Command("bring the database's tables up to date", migrate),
+    "rotate-key": cli.Command("encrypt what is stored under a new secret key", rotate_key),
 }

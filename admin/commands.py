@@ -3,40 +3,76 @@
 What they change is published by the control plane within a second.
 """
 
+import os
+
 import msgspec
 import yaml
 
-from admin import migrations, sources
-from admin.control_plane import editor, opened
-from admin.rules import route_specs
+from admin import migrations, rotation, sources
+from admin.control_plane import editor, looked_at, opened
+from admin.data_directory import data_directory
+from admin.database import Database
+from admin.rules import route_specs, three_way
+from admin.rules.three_way import Plan
+from admin.secrets import KEY_FILE, load_secrets
 from admin.services.routes import Routes
-from admin.services.settings import Settings
-from proxy.config import Config
+from proxy.config import Config, ConfigError
 
 
 async def migrate(config: Config) -> list[str]:
     """Brings the tables up to date; returns the names of the revisions that were missing. Raises ConfigError."""
-    async with opened(config) as database:
+    if config.database.url is None:
+        data_directory(config)
+    async with looked_at(config) as database:
         return await migrations.migrate(database)
 
 
 async def apply(config: Config, *, dry_run: bool) -> str:
-    """Makes the routes what the settings say; returns the difference, a line each. Raises ConfigError."""
-    async with opened(config) as database:
-        await migrations.migrate(database)
-        settings = Settings(database)
-        routes = Routes(editor(config, database))
-        if dry_run:
-            plan = await routes.plan(config.routes, await sources.last_applied(settings))
-        else:
-            plan = await sources.apply_file(config.routes, routes, settings)
+    """Makes the routes what the settings say; returns the difference, a line each. Raises ConfigError.
+
+    A dry run leaves the database as it is; where there is none yet, all routes would be new.
+    """
+    if dry_run:
+        plan = await planned(config)
+    else:
+        async with opened(config) as database:
+            plan = await sources.apply_file(config.routes, Routes(editor(config, database)))
     return "".join(f"{line}\n" for line in plan.lines()) or "nothing changes\n"
 
 
-async def export(config: Config) -> str:
-    """Returns the routes as YAML that `apply` takes."""
+async def rotate_key(config: Config) -> str:
+    """Puts a new secret key in the place of the old one; returns what was done. Raises ConfigError, DatabaseDown."""
     async with opened(config) as database:
-        await migrations.migrate(database)
+        return await rotation.rotate(database, load_secrets(os.environ, data_directory(config) / KEY_FILE))
+
+
+async def planned(config: Config) -> Plan:
+    """What `apply` would do."""
+    async with looked_at(config) as database:
+        if not await there(database):
+            return three_way.plan({}, config.routes, None)
+        return await Routes(editor(config, database)).plan(config.routes)
+
+
+async def there(database: Database) -> bool:
+    """Whether the database has tables. Raises ConfigError where they are not those of this program."""
+    missing = await migrations.missing(database)
+    if missing == migrations.known():
+        return False
+    if missing:
+        steps = ", ".join(missing)
+        raise ConfigError("database", database.place, f"steps are missing ({steps}), which `relaygate migrate` makes")
+    return True
+
+
+async def export(config: Config) -> str:
+    """Returns the routes as YAML that `apply` takes. The database stays as it is.
+
+    Raises ConfigError where there is none: an empty file would pass for what was wanted.
+    """
+    async with looked_at(config) as database:
+        if not await there(database):
+            raise ConfigError("database", database.place, "there is none yet, so there is nothing to export")
         routes = await Routes(editor(config, database)).all()
     plain = {prefix: route_specs.plain(route) for prefix, route in sorted(routes.items())}
     short = {prefix: spec["target"] if spec.keys() == {"target"} else spec for prefix, spec in plain.items()}

@@ -1,6 +1,5 @@
 """What every endpoint needs: the services, who is asking, and the log of actions."""
 
-import asyncio
 import logging
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -11,7 +10,15 @@ from litestar.datastructures import State
 
 from admin.answers import of_failure
 from admin.auth import Authentication, Caller
-from admin.ports import ActionsService, RoutesService, SettingsService, VersionsService
+from admin.ports import (
+    ActionsService,
+    RoutesService,
+    SettingsService,
+    StatisticsService,
+    Stream,
+    VersionsService,
+    WorkersService,
+)
 
 log = logging.getLogger("relaygate")
 
@@ -22,12 +29,15 @@ FAILED = "failed"
 
 
 class Services(NamedTuple):
-    """The SQL side."""
+    """The SQL side, and what Redis tells of the workers."""
 
     routes: RoutesService
     versions: VersionsService
     settings: SettingsService
     actions: ActionsService
+    statistics: StatisticsService
+    workers: WorkersService
+    stream: Stream
 
 
 def services_of(request: AdminRequest) -> Services:
@@ -38,12 +48,6 @@ def services_of(request: AdminRequest) -> Services:
 def authentication_of(request: AdminRequest) -> Authentication:
     authentication: Authentication = request.app.state.authentication
     return authentication
-
-
-def one_change_at_a_time(request: AdminRequest) -> asyncio.Lock:
-    """Returns what to hold between reading a thing and replacing it, so that of two changes none is lost."""
-    lock: asyncio.Lock = request.app.state.one_change_at_a_time
-    return lock
 
 
 def caller_of(request: AdminRequest) -> Caller:

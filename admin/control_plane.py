@@ -1,43 +1,66 @@
 """The control plane, put together: what it does before it serves, and the application with all that runs beside it."""
 
 import asyncio
+import contextlib
 import logging
 import os
 import sys
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 from litestar import Litestar
 
-from admin import server
+from admin import jobs, server, summary
 from admin.app import create_app
 from admin.auth import refuse_to_start
+from admin.consumer import Consumer
 from admin.context import Services
 from admin.data_directory import data_directory
 from admin.database import Database, DatabaseDown, TransactionLost, open_database
 from admin.migrations import migrate
 from admin.publisher import Publisher
+from admin.readiness import Health, View
 from admin.rules import tokens
 from admin.server import Listener
 from admin.services.actions import Actions
 from admin.services.edits import Editor
+from admin.services.retention import Retention
 from admin.services.routes import Routes
 from admin.services.settings import Settings
+from admin.services.statistics import Statistics
+from admin.services.statistics_intake import StatisticsIntake
+from admin.services.stream import Stream
 from admin.services.versions import Versions
+from admin.services.workers import LOOK_S, Workers
 from admin.sources import apply_file
+from proxy import logs
 from proxy.config import Admin, Config, ConfigError, Route
 from proxy.rules.addresses import target_refusal
-from proxy.shared_state.breaker import Breaker, Guard
-from proxy.shared_state.client import connect
-from proxy.shared_state.published import RoutesSection
+from proxy.rules.own_paths import hidden_by, own_paths
+from proxy.shared_state.breaker import Breaker, Guard, unavailable_reason
+from proxy.shared_state.client import Aof, check, connect
+from proxy.shared_state.events import STATISTICS
 from proxy.shared_state.tasks import end
 from proxy.snapshot import compile_snapshot
-from proxy.statistics import Statistics
 from proxy.upstream.pool import Pools
 
 log = logging.getLogger("relaygate")
 
+DRAIN_S = 5.0
+"""For what lies in the stream at the end, half of what the server gives its worker."""
+FORGET_FIRST_S = 60.0
+FORGET_S = 3600.0
+EVENTS_LAG_MAX_S = 30.0
+"""From an older event on, the consumer counts as down."""
+
+CHECK_REDIS_S = 5.0
+SAID = {
+    Aof.ON: "on",
+    Aof.TURNED_ON: "turned on, but not in its configuration file: at its next start it is off again",
+    Aof.OFF: "off, and it may not be turned on: if Redis stops, what workers have counted last is lost",
+}
 ADMIN_TOKEN = "admin_token"  # noqa: S105 - the name of the setting that keeps its digest
 
 
@@ -49,27 +72,48 @@ def run(load: Callable[[], Config]) -> int:
     config = load()
     if config.redis.url is None:
         raise ConfigError("redis.url", "the control plane publishes through Redis, expected a URL or `relaygate serve`")
-    logging.basicConfig(
-        level=config.server.log_level.upper(),
-        stream=sys.stderr,
-        format="%(asctime)s %(levelname)s %(name)s %(message)s",
-    )
+    logs.start(config.server.log_level)
     logging.getLogger("alembic").setLevel(logging.WARNING)
     token_hash = asyncio.run(prepare(config))
+    asyncio.run(check_redis(config.redis.url))
 
-    def reload() -> bool:
+    def reload() -> Listener | None:
         nonlocal config, token_hash
         try:
             fresh = load()
             config, token_hash = fresh, asyncio.run(prepare(fresh))
         except (ConfigError, DatabaseDown, TransactionLost) as error:
             log.error("configuration not reloaded: %s", error)  # noqa: TRY400 - a line, not a traceback
-            return False
+            return None
         log.info("configuration reloaded")
-        return True
+        return listener(config)
 
-    server.run(lambda: make(config, token_hash), Listener(config.admin.host, config.admin.port, config.tls), reload)
+    server.run(lambda: make(config, token_hash), listener(config), reload)
     return 0
+
+
+def listener(config: Config) -> Listener:
+    return Listener(config.admin.host, config.admin.port, config.tls)
+
+
+async def check_redis(url: str) -> None:
+    """Sees to it that Redis is new enough and keeps an append-only file, and says in a line what was found.
+
+    One that does not answer, or may not be asked, is no reason not to start: it is published to when it does. Raises
+    ConfigError for one that is too old.
+    """
+    client = connect(url, deadline_s=CHECK_REDIS_S)
+    try:
+        found = await check(client)
+    except ConfigError:
+        raise
+    except Exception as error:
+        log.warning("redis is not checked: %s", unavailable_reason(error) or type(error).__name__)
+    else:
+        level = logging.INFO if found.aof is Aof.ON else logging.WARNING
+        log.log(level, "redis %s, append-only file %s", found.version, SAID[found.aof])
+    finally:
+        await client.aclose()
 
 
 async def prepare(config: Config) -> str:
@@ -78,16 +122,15 @@ async def prepare(config: Config) -> str:
     Raises ConfigError, DatabaseDown.
     """
     async with opened(config) as database:
-        await migrate(database)
         settings = Settings(database)
         token_hash = await admin_token(config.admin, settings)
         refuse_to_start(config.admin.host, token_hash)
-        await apply_file(config.routes, Routes(editor(config, database)), settings)
+        await apply_file(config.routes, Routes(editor(config, database)))
     return token_hash
 
 
 def make(config: Config, token_hash: str) -> Litestar:
-    """Returns the application. While it runs, the publisher runs beside it."""
+    """Returns the application. While it runs, publisher, consumer and what is done now and then run beside it."""
     database = open_database(database_url(config))
     settings = Settings(database)
     client = connect(config.redis.url or "")
@@ -95,29 +138,59 @@ def make(config: Config, token_hash: str) -> Litestar:
     edits = editor(config, database)
     routes, versions = Routes(edits), Versions(edits)
 
-    async def newest() -> RoutesSection:
-        return RoutesSection(*await versions.current())
-
-    publisher = Publisher(client, guard, versions.newest, newest)
+    publisher = Publisher(client, guard, versions.mark, versions.current)
     edits.notify = publisher.publish_soon
 
+    stream, workers = Stream(), Workers(client, guard)
+    consumer = Consumer(client, guard, database, {STATISTICS: StatisticsIntake(stream, now_ms)}, stream)
+    statistics = Statistics(database, config.retention, time.time)
+    services = Services(routes, versions, settings, Actions(database, now_ms), statistics, workers, stream)
+    retention = Retention(database, config.retention, lambda: [one.name for one in workers.living()], time.time)
+    beside = (
+        publisher.run,
+        consumer.run,
+        lambda: jobs.repeat("looking for workers", workers.look, LOOK_S),
+        lambda: jobs.repeat("the summary", lambda: summary.write(client, guard, services), summary.WRITE_S),
+        lambda: jobs.repeat("retention", retention.forget, FORGET_S, FORGET_FIRST_S),
+    )
+
     @asynccontextmanager
-    async def publishing(_: Litestar) -> AsyncIterator[None]:
-        task = asyncio.get_running_loop().create_task(publisher.run())
+    async def running(_: Litestar) -> AsyncIterator[None]:
+        tasks = [asyncio.get_running_loop().create_task(work()) for work in beside]
         try:
             yield
         finally:
-            await end(task)
+            await asyncio.gather(*map(end, tasks))
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(DRAIN_S):
+                    await consumer.drain()
             await client.aclose()
             await database.close()
 
     return create_app(
-        Services(routes, versions, settings, Actions(database, now_ms)),
+        services,
         token_hash=token_hash,
+        trusted_proxies=config.admin.trusted_proxies,
         probes={"database": versions.newest, "redis": lambda: guard.call(client.ping)},
+        views={"workers": lambda: workers_view(workers), "events": lambda: events_view(stream)},
         outages=[DatabaseDown],
-        lifespan=[publishing],
+        lifespan=[running],
     )
+
+
+def workers_view(workers: Workers) -> View:
+    """Whether anybody relays."""
+    count = len(workers.living())
+    return View(Health.OK if count else Health.DOWN, {"count": count})
+
+
+def events_view(stream: Stream) -> View:
+    """Whether what workers report gets into the database."""
+    lag = stream.lag()
+    if lag is None:
+        return View(Health.DOWN, {})
+    waiting, lag_s = lag
+    return View(Health.OK if lag_s < EVENTS_LAG_MAX_S else Health.DOWN, {"waiting": waiting, "lag_s": round(lag_s, 3)})
 
 
 def editor(config: Config, database: Database) -> Editor:
@@ -126,7 +199,20 @@ def editor(config: Config, database: Database) -> Editor:
 
 @asynccontextmanager
 async def opened(config: Config) -> AsyncIterator[Database]:
-    """The database of the settings, for the time of the block."""
+    """The database of the settings with all its tables, which are made if need be, for the time of the block.
+
+    Raises ConfigError, DatabaseDown.
+    """
+    if config.database.url is None:
+        data_directory(config)
+    async with looked_at(config) as database:
+        await migrate(database)
+        yield database
+
+
+@asynccontextmanager
+async def looked_at(config: Config) -> AsyncIterator[Database]:
+    """The database of the settings as it is, if it is there at all. Nothing is made."""
     database = open_database(database_url(config))
     try:
         yield database
@@ -135,13 +221,8 @@ async def opened(config: Config) -> AsyncIterator[Database]:
 
 
 def database_url(config: Config) -> str:
-    """Returns the URL that the settings name, or that of a file in the data directory, which is made if need be.
-
-    Raises ConfigError.
-    """
-    if config.database.url is not None:
-        return config.database.url
-    return f"sqlite:///{data_directory(config) / 'relaygate.db'}"
+    """Returns the URL that the settings name, or that of a file in the data directory."""
+    return config.database.url or f"sqlite:///{Path(config.data_dir).absolute() / 'relaygate.db'}"
 
 
 async def admin_token(admin: Admin, settings: Settings) -> str:
@@ -163,14 +244,17 @@ async def admin_token(admin: Admin, settings: Settings) -> str:
 
 
 def validate(config: Config, routes: dict[str, Route]) -> None:
-    """Raises ConfigError for routes that a worker could not compile, or would not relay to."""
+    """Raises ConfigError for routes that a worker could not compile, would not relay to, or would never match."""
     loop = asyncio.get_running_loop()
+    own = own_paths(config.server)
     for prefix, route in routes.items():
+        if prefix in own:
+            raise ConfigError(f"routes.{prefix}", hidden_by(own[prefix]))
         word = None if config.server.allow_private_targets else target_refusal(route.target)
         if word is not None:
             raise ConfigError(f"routes.{prefix}.target", f"{route.target} is {word}, expected a public host")
     try:
-        compile_snapshot(Config(server=config.server, routes=routes), Pools(loop), Statistics("", 0))
+        compile_snapshot(Config(server=config.server, routes=routes), Pools(loop), None)
     except (OSError, ValueError) as error:
         raise ConfigError("routes", str(error)) from None
 

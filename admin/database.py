@@ -3,7 +3,8 @@
 What is not the same is settled here, so that no service asks which database it talks to:
 
 - SQLite has one writer. A write transaction takes the file's lock as it begins (`BEGIN IMMEDIATE`), never half-way,
-  where SQLite would have to refuse it; writers of one process queue for it in order, those of others poll for 5 s.
+  where SQLite would have to refuse it; writers of one process queue for it in order, those of others poll for 5 s,
+  and then the database is down: who holds it for so long hangs, and further attempts would only keep callers waiting.
 - SQLite syncs every commit (`synchronous=FULL`). `NORMAL` would be faster and loses the last commits in a power cut;
   but an event is acknowledged in Redis, and a version is published, once it is committed, so a commit must last.
 - MySQL reads what is committed (`READ COMMITTED`, as PostgreSQL does by itself). Its own `REPEATABLE READ` would read
@@ -55,17 +56,21 @@ _OPTIONS: dict[Kind, dict[str, Any]] = {
         "isolation_level": "READ COMMITTED",
     },
 }
-# Serialization failure and deadlock of PostgreSQL; lock wait timeout and deadlock of MySQL; BUSY and LOCKED of SQLite.
+# Serialization failure and deadlock of PostgreSQL; lock wait timeout and deadlock of MySQL.
 _SQLSTATES = {"40001", "40P01"}
 _MYSQL_CODES = {1205, 1213}
-_SQLITE_CODES = {5, 6}
+# What PostgreSQL's driver calls a mistake of the statement though it is none: rights, logins, limits, a database that
+# is gone or takes no writes. Classes of SQLSTATE (the first two characters) or whole ones.
+_REFUSALS = {"28", "3D", "3F", "53", "57", "25006", "42501"}
 
 
 class DatabaseDown(Exception):  # noqa: N818 - it says what happened
-    """The database cannot be reached or does not answer. One line: which, where, why; no password."""
+    """The database cannot be reached, does not answer or refuses. One line: which, where, why; no password."""
 
     def __init__(self, where: str, error: BaseException) -> None:
-        reason = " ".join(str(error).split()) or type(error).__name__
+        # MySQL's drivers put a number before the text.
+        text = error.args[1] if len(error.args) > 1 and isinstance(error.args[0], int) else error
+        reason = " ".join(str(text).split()) or type(error).__name__
         super().__init__(f"database: {where}: {reason[:200]}")
 
 
@@ -145,7 +150,11 @@ class Database:
         except DBAPIError as error:
             if _is_lost(error):
                 raise TransactionLost(str(_cause(error))) from error
-            if error.connection_invalidated or isinstance(error, (OperationalError, InterfaceError)):
+            if (
+                error.connection_invalidated
+                or isinstance(error, (OperationalError, InterfaceError))
+                or _is_refused(error)
+            ):
                 raise DatabaseDown(self.place, _cause(error)) from error
             raise
         except (TimeoutError, ConnectionError) as error:  # asyncpg's own, which SQLAlchemy lets pass
@@ -175,10 +184,13 @@ def _cause(error: BaseException) -> BaseException:
     return error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
 
 
+def _is_refused(error: DBAPIError) -> bool:
+    state: str = getattr(_cause(error), "sqlstate", None) or ""
+    return bool({state, state[:2]} & _REFUSALS)
+
+
 def _is_lost(error: DBAPIError) -> bool:
     cause: Any = _cause(error)
     if getattr(cause, "sqlstate", None) in _SQLSTATES:
-        return True
-    if getattr(cause, "sqlite_errorcode", 0) & 0xFF in _SQLITE_CODES:
         return True
     return bool(cause.args) and cause.args[0] in _MYSQL_CODES

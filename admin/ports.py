@@ -4,10 +4,13 @@
 routes is one transaction with one new version of the configuration. What they refuse is in `services/failures.py`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
+from admin.rules.figures import Counters, Detail, Overview, Totals
+from admin.rules.periods import Range
 from proxy.config import Route
+from proxy.shared_state.worker_state import WorkerState
 
 
 class StoredRoute(Protocol):
@@ -90,7 +93,7 @@ class RoutesService(Protocol):
     async def create(self, prefix: str, route: Route, actor: str) -> int:
         """Raises DuplicateRoute."""
 
-    async def replace(self, prefix: str, route: Route, actor: str) -> int:
+    async def update(self, prefix: str, change: Callable[[Route], Route], actor: str) -> int:
         """Raises NoSuchRoute."""
 
     async def delete(self, prefix: str, actor: str) -> int:
@@ -135,3 +138,41 @@ class ActionsService(Protocol):
         self, *, after: int | None, limit: int, actor: str | None, action: str | None, since: int | None
     ) -> Sequence[Action]:
         """Newest first, those older than the action `after` only; `since` in milliseconds."""
+
+
+class StatisticsService(Protocol):
+    async def totals(self) -> Totals: ...
+
+    async def overview(self, shown: Range, prefix: str | None) -> Overview:
+        """`prefix` is whose graph is wanted; None: that of all."""
+
+    async def detail(self, range_s: tuple[int, int] | None) -> Detail:
+        """`range_s` in Unix time, widened to what is kept; None: all time."""
+
+    async def counters(self) -> tuple[Counters | None, bool]:
+        """The newest that are known, None where none ever were, and whether they are of now: else SQL is down."""
+
+
+class Worker(Protocol):
+    """A worker as it was last heard of, and whether that was just now."""
+
+    @property
+    def state(self) -> WorkerState: ...
+    @property
+    def alive(self) -> bool: ...
+
+
+class WorkersService(Protocol):
+    def all(self) -> Sequence[Worker]: ...
+
+    def living(self) -> Sequence[WorkerState]: ...
+
+
+class Stream(Protocol):
+    """The way of events from workers to SQL, as it goes just now."""
+
+    def lag(self) -> tuple[int, float] | None:
+        """How many events wait, and for how many seconds the oldest has; None while nobody knows."""
+
+    def requests_per_second(self) -> float:
+        """Over the last ten seconds."""

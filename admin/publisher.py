@@ -13,6 +13,7 @@ from proxy.shared_state import published
 from proxy.shared_state.breaker import Guard, StoreUnavailable
 from proxy.shared_state.client import Client
 from proxy.shared_state.keys import CONFIG_CHANNEL, CONFIG_SECTIONS, CONFIG_VERSION
+from proxy.shared_state.published import Mark
 
 log = logging.getLogger("relaygate")
 
@@ -22,19 +23,19 @@ CHECK_S = 1.0
 class Publisher:
     """Keeps what is published the newest that there is.
 
-    `number` reads the newest version's number from SQL, `section` all of it.
+    `mark` reads from SQL which version is the newest, `section` all of it.
     """
 
     def __init__(
         self,
         client: Client,
         guard: Guard,
-        number: Callable[[], Awaitable[int]],
+        mark: Callable[[], Awaitable[Mark]],
         section: Callable[[], Awaitable[published.RoutesSection]],
     ) -> None:
         self._client = client
         self._guard = guard
-        self._number = number
+        self._mark = mark
         self._section = section
         self._wanted = asyncio.Event()
 
@@ -44,24 +45,24 @@ class Publisher:
     async def publish(self) -> None:
         """Publishes the newest version, unless that is done. Raises StoreUnavailable."""
         found = await self._guard.call(self._published)
-        if found is not None and found == await self._number():
+        if found is not None and found == await self._mark():
             return
         section = await self._section()
         await self._guard.call(lambda: self._write(section))
         await self._guard.call(lambda: self._client.publish(CONFIG_CHANNEL, section.version))
 
-    async def _published(self) -> int | None:
+    async def _published(self) -> Mark | None:
         """Returns the version that is published; None where none is, or not all of it, as after an eviction."""
         async with self._client.pipeline(transaction=True) as pipe:
             pipe.get(CONFIG_VERSION)
             pipe.hstrlen(CONFIG_SECTIONS, published.ROUTES)
-            number, whole = await pipe.execute()
-        return published.version_number(number) if whole else None
+            mark, whole = await pipe.execute()
+        return published.decode_mark(mark) if whole else None
 
     async def _write(self, section: published.RoutesSection) -> None:
         async with self._client.pipeline(transaction=True) as pipe:
             pipe.hset(CONFIG_SECTIONS, published.ROUTES, published.encode_routes(section))
-            pipe.set(CONFIG_VERSION, section.version)
+            pipe.set(CONFIG_VERSION, published.encode_mark(section.mark))
             await pipe.execute()
 
     async def run(self) -> None:

@@ -5,7 +5,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from enum import StrEnum
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 log = logging.getLogger("relaygate")
 
@@ -21,6 +21,13 @@ class Health(StrEnum):
     DOWN = "down"
 
 
+class View(NamedTuple):
+    """How a component looks that is not asked but watched anyway, with small numbers that say more."""
+
+    health: Health
+    numbers: Mapping[str, Any]
+
+
 class Component(NamedTuple):
     """`since_s` is when it became so, in seconds since 1970."""
 
@@ -29,10 +36,19 @@ class Component(NamedTuple):
 
 
 class Readiness:
-    """The state of each component. A probe raises, or takes longer than DEADLINE_S, where its component is down."""
+    """The state of each component. A probe raises, or takes longer than DEADLINE_S, where its component is down.
 
-    def __init__(self, probes: Mapping[str, Probe], now_s: Callable[[], float] = time.time) -> None:
+    `views` are components without which the control plane is ready all the same.
+    """
+
+    def __init__(
+        self,
+        probes: Mapping[str, Probe],
+        views: Mapping[str, Callable[[], View]] | None = None,
+        now_s: Callable[[], float] = time.time,
+    ) -> None:
         self._probes = probes
+        self._views = views or {}
         self._now_s = now_s
         self._states: dict[str, Component] = {}
         self._looked_s = float("-inf")
@@ -42,8 +58,18 @@ class Readiness:
         async with self._one_at_a_time:
             if not 0 <= self._now_s() - self._looked_s < GOOD_FOR_S:
                 healths = await asyncio.gather(*map(_probed, self._probes.values()))
-                self._note(dict(zip(self._probes, healths, strict=True)))
+                seen = {name: view().health for name, view in self._views.items()}
+                self._note(dict(zip(self._probes, healths, strict=True)) | seen)
             return dict(self._states)
+
+    def ready(self) -> bool:
+        """Whether all that is needed was there when `components` looked."""
+        return all(self._states[name].health is Health.OK for name in self._probes)
+
+    def numbers(self, name: str) -> Mapping[str, Any]:
+        """What more there is to say of a component just now."""
+        view = self._views.get(name)
+        return {} if view is None else view().numbers
 
     def _note(self, healths: dict[str, Health]) -> None:
         self._looked_s = self._now_s()

@@ -1,8 +1,9 @@
 """Short texts that must not lie readable in a table: encrypted here, and nowhere else.
 
 Fernet (AES-128-CBC with HMAC-SHA-256) under one key or several: the first encrypts, all of them decrypt, so a key is
-rotated by putting a new one in front and writing every secret anew with `reencrypt`. Keys come from
-RELAYGATE_SECRET_KEY or, where that is empty, from a file that the first start makes for its owner alone.
+rotated (`rotation.py`) by putting a new one in front and writing every secret anew with `reencrypt`. Keys come from
+RELAYGATE_SECRET_KEY or, where that is empty, from a file that the first start makes for its owner alone. The file is
+looked at for each secret, so that a process that runs while a key is rotated knows the new one from the start.
 
 Each secret has a **purpose**, such as `credential:42`, without which it is not decrypted. Fernet has no associated
 data, so the purpose stands in the text that is encrypted and thereby authenticated, before a NUL: whoever can write the
@@ -10,6 +11,7 @@ table but has no key cannot put one column's or one row's secret in another's pl
 key derived for each purpose would do as well, and could not be rotated without knowing all purposes.
 """
 
+import contextlib
 import os
 import re
 import stat
@@ -22,6 +24,8 @@ from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 from proxy.config import ConfigError
 
 VARIABLE = "RELAYGATE_SECRET_KEY"
+KEY_FILE = "secret.key"
+"""In the data directory."""
 _FORM = "expected 32 bytes in URL-safe base64, which is 44 characters"
 
 
@@ -33,25 +37,33 @@ class Secrets:
     """Encrypts with the first of `keys`, decrypts with any. Raises ConfigError, which says of which place they are."""
 
     def __init__(self, keys: Sequence[str], where: str) -> None:
-        self._where = where
+        self.where = where
+        self.keys: Sequence[str] = ()
+        self._fernet = self._use(keys)
+
+    def _use(self, keys: Sequence[str]) -> MultiFernet:
         if not keys:
-            raise ConfigError(where, "no key")
+            raise ConfigError(self.where, "no key")
         fernets: list[Fernet] = []
         for position, key in enumerate(keys, 1):
             try:
                 fernets.append(Fernet(key))
             except ValueError:
-                raise ConfigError(where, f"key {position} of {len(keys)} is not a key, {_FORM}") from None
-        self._fernet = MultiFernet(fernets)
+                raise ConfigError(self.where, f"key {position} of {len(keys)} is not a key, {_FORM}") from None
+        self.keys = tuple(keys)
+        return MultiFernet(fernets)
+
+    def _current(self) -> MultiFernet:
+        return self._fernet
 
     def encrypt(self, text: str, purpose: str) -> str:
         """In ASCII, about 100 + 4/3 of the bytes of text and purpose. ValueError for a purpose with a NUL."""
-        return self._fernet.encrypt(_frame(purpose) + text.encode()).decode()
+        return self._current().encrypt(_frame(purpose) + text.encode()).decode()
 
     def decrypt(self, text: str, purpose: str) -> str:
         """Raises SecretError if the key is another, the text is damaged, or it was encrypted for another purpose."""
         try:
-            frame = self._fernet.decrypt(text.encode())
+            frame = self._current().decrypt(text.encode())
         except (InvalidToken, ValueError):
             raise self._unreadable(purpose) from None
         head = _frame(purpose)
@@ -62,12 +74,39 @@ class Secrets:
     def reencrypt(self, text: str) -> str:
         """The same secret under the first key. Raises SecretError."""
         try:
-            return self._fernet.rotate(text.encode()).decode()
+            return self._current().rotate(text.encode()).decode()
         except (InvalidToken, ValueError):
             raise self._unreadable("a row") from None
 
     def _unreadable(self, purpose: str) -> SecretError:
-        return SecretError(f"secret of {purpose}: no key of {self._where} is the one that it was encrypted with")
+        return SecretError(f"secret of {purpose}: no key of {self.where} is the one that it was encrypted with")
+
+
+class FileSecrets(Secrets):
+    """Secrets whose keys lie in a file, which may be replaced while they are in use. Raises ConfigError, OSError."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._seen = _signature(path)
+        super().__init__(_split(_read(path)), str(path))
+
+    def _current(self) -> MultiFernet:
+        with contextlib.suppress(OSError):  # of a file that is gone, the keys are still known
+            seen = _signature(self._path)
+            if seen != self._seen:
+                self._fernet = self._use(_split(_read(self._path)))
+                self._seen = seen
+        return self._fernet
+
+    def replace_keys(self, keys: Sequence[str]) -> None:
+        """Makes these the keys of the file, whole or not at all, also if the machine loses its power meanwhile."""
+        _write(self._path, keys).replace(self._path)
+        _sync(self._path.parent)
+        self._current()
+
+
+def new_key() -> str:
+    return Fernet.generate_key().decode()
 
 
 def load_secrets(environment: Mapping[str, str], path: Path) -> Secrets:
@@ -79,7 +118,9 @@ def load_secrets(environment: Mapping[str, str], path: Path) -> Secrets:
     if given:
         return Secrets(_split(given), VARIABLE)
     try:
-        return Secrets(_split(_read_or_make(path)), str(path))
+        if not path.exists():
+            _make(path)
+        return FileSecrets(path)
     except OSError as error:
         raise ConfigError(str(path), error.strerror or type(error).__name__) from None
     except UnicodeError:
@@ -88,14 +129,6 @@ def load_secrets(environment: Mapping[str, str], path: Path) -> Secrets:
 
 def _split(text: str) -> list[str]:
     return [key for key in re.split(r"[,\s]+", text) if key]
-
-
-def _read_or_make(path: Path) -> str:
-    try:
-        return _read(path)
-    except FileNotFoundError:
-        _make(path)
-        return _read(path)
 
 
 def _read(path: Path) -> str:
@@ -108,19 +141,35 @@ def _read(path: Path) -> str:
 
 def _make(path: Path) -> None:
     """Makes the file with a new key, whole or not at all. Of two starts at once one makes it, and both read it."""
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # 0600 by its contract
+    written = _write(path, [new_key()])
     try:
-        with os.fdopen(descriptor, "w", encoding="ascii") as file:
-            file.write(Fernet.generate_key().decode() + "\n")
-            file.flush()
-            os.fsync(file.fileno())
         try:
-            os.link(name, path)  # unlike a rename, it fails where the other start was first
+            os.link(written, path)  # unlike a rename, it fails where the other start was first
         except FileExistsError:
             return
     finally:
-        Path(name).unlink()
+        written.unlink()
     _sync(path.parent)
+
+
+def _write(path: Path, keys: Sequence[str]) -> Path:
+    """Writes keys, a line each, to a new file beside `path`, and returns that."""
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # 0600 by its contract
+    try:
+        with os.fdopen(descriptor, "w", encoding="ascii") as file:
+            file.write("".join(f"{key}\n" for key in keys))
+            file.flush()
+            os.fsync(file.fileno())
+    except BaseException:
+        Path(name).unlink()
+        raise
+    return Path(name)
+
+
+def _signature(path: Path) -> tuple[int, int, int]:
+    """What changes with the file."""
+    status = path.stat()
+    return status.st_ino, status.st_mtime_ns, status.st_ctime_ns
 
 
 def _sync(folder: Path) -> None:

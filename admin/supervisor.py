@@ -7,6 +7,7 @@ told to end by the kernel if this process is killed.
 
 import asyncio
 import contextlib
+import itertools
 import logging
 import os
 import signal
@@ -16,8 +17,10 @@ from collections.abc import Sequence
 
 from admin.data_directory import data_directory
 from admin.rules.restarts import Restarts
+from proxy import logs
 from proxy.config import Config, ConfigError
-from proxy.shared_state.embedded import EmbeddedRedis, end_with_parent
+from proxy.parent_death import end_with_parent
+from proxy.shared_state.embedded import EmbeddedRedis
 
 log = logging.getLogger("relaygate")
 
@@ -39,9 +42,13 @@ class Child:
         self._stop = asyncio.Event()
 
     async def keep(self) -> int:
-        """Runs it, and again whenever it dies. Returns the status with which all should end: 0 after `stop`."""
+        """Runs it, and again whenever it dies. Returns the status with which all should end: 0 after `stop`.
+
+        Settings that it refuses at its first start end all. Later they are a file that was broken meanwhile: the other
+        children go on with what they have, and this one is tried until the file is mended.
+        """
         restarts = Restarts()
-        while True:
+        for start in itertools.count():
             born_s = time.monotonic()
             self._process = await asyncio.create_subprocess_exec(
                 *self._command, env=self._environment, start_new_session=True, preexec_fn=end_with_parent
@@ -49,9 +56,10 @@ class Child:
             status = await self._process.wait()
             if self._stop.is_set():
                 return 0
-            if status == REFUSED:
+            if status == REFUSED and start == 0:
                 return REFUSED
-            delay_s = restarts.delay_s(time.monotonic() - born_s)
+            lived_s = time.monotonic() - born_s
+            delay_s = restarts.patient_delay_s(lived_s) if status == REFUSED else restarts.delay_s(lived_s)
             if delay_s is None:
                 log.error("%s died again (%s) and is given up", self.name, in_words(status))
                 return 1
@@ -59,6 +67,7 @@ class Child:
             await asyncio.sleep(delay_s)
             if self._stop.is_set():
                 return 0
+        raise AssertionError
 
     def tell(self, number: signal.Signals) -> None:
         """Sends it a signal, if it lives."""
@@ -91,6 +100,7 @@ async def supervise(config: Config, arguments: Sequence[str]) -> int:
 
     `arguments` are the options that `relaygate serve` got; its children get them too. Raises ConfigError.
     """
+    logs.start(config.server.log_level)
     directory = data_directory(config)
     environment = {**os.environ, "RELAYGATE_DATA_DIR": str(directory)}
     redis = None
@@ -105,7 +115,7 @@ async def supervise(config: Config, arguments: Sequence[str]) -> int:
     kept: list[asyncio.Future[int]] = [ended, *(asyncio.ensure_future(child.keep()) for child in children)]
     if redis is not None:
         kept.append(asyncio.ensure_future(keep_redis(redis)))
-    listen(ended, children)
+    listen(ended, children, proxy)
     try:
         done, _ = await asyncio.wait(kept, return_when=asyncio.FIRST_COMPLETED)
         return max(one.result() for one in done)
@@ -119,12 +129,14 @@ async def supervise(config: Config, arguments: Sequence[str]) -> int:
             await redis.stop()
 
 
-def listen(ended: asyncio.Future[int], children: Sequence[Child]) -> None:
-    """Has SIGTERM and SIGINT complete `ended`, and passes SIGHUP on."""
+def listen(ended: asyncio.Future[int], children: Sequence[Child], draining: Child) -> None:
+    """Has SIGTERM and SIGINT complete `ended`; a second one goes to the child that drains. Passes SIGHUP on to all."""
     loop = asyncio.get_running_loop()
 
     def end() -> None:
-        if not ended.done():
+        if ended.done():
+            draining.tell(signal.SIGTERM)
+        else:
             ended.set_result(0)
 
     def reload() -> None:

@@ -5,12 +5,21 @@ type of its own, and nothing here asks SQL to look inside. Text compares byte by
 "C", SQLite's BINARY), so `/A` and `/a` are two prefixes and pages have one order.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
-from sqlalchemy import BigInteger, Column, Index, Integer, MetaData, String, Table, Text
+from sqlalchemy import BigInteger, Column, Index, Integer, LargeBinary, MetaData, String, Table, Text
 from sqlalchemy.dialects import mysql
 
 from admin.rules.route_specs import PREFIX_LENGTH_MAX
+
+
+class Encrypted(NamedTuple):
+    """A column of secrets (`secrets.py`). `purpose` is the word that the purpose of each begins with."""
+
+    table: Table
+    column: str
+    purpose: str
+
 
 # Named constraints can be changed by later migrations on every database.
 metadata = MetaData(
@@ -27,11 +36,14 @@ MYSQL: dict[str, Any] = {"mysql_engine": "InnoDB", "mysql_charset": "utf8mb4", "
 Prefix = String(PREFIX_LENGTH_MAX).with_variant(String(PREFIX_LENGTH_MAX, collation="C"), "postgresql")
 # MySQL's TEXT ends at 64 KB.
 LongText = Text().with_variant(mysql.LONGTEXT(), "mysql")
+# MySQL's BLOB ends at 64 KB.
+Packed = LargeBinary().with_variant(mysql.MEDIUMBLOB(), "mysql")
 # SQLite numbers rows by itself only where the type is spelled INTEGER.
 RowId = BigInteger().with_variant(Integer(), "sqlite")
 
 # Rows that stand for nothing but their own lock: who changes the configuration holds `config` until its transaction
 # ends. A lock on the newest version would not do: PostgreSQL, once it has waited, gives the row that was newest before.
+# `events` is held by who takes events from the stream.
 locks = Table("locks", metadata, Column("name", String(64), primary_key=True), **MYSQL)
 
 # `spec` is the route without what equals its default; `target` is in it too, and stands here to be searched.
@@ -84,3 +96,56 @@ admin_actions = Table(
     Index(None, "action", "id"),
     **MYSQL,
 )
+
+# A series is a route that was counted: a prefix and the authority of its target. `digest` names it in a text of bounded
+# length, since the two together may be longer than a key of MySQL. Rows are never changed or removed.
+statistics_series = Table(
+    "statistics_series",
+    metadata,
+    Column("id", RowId, primary_key=True, autoincrement=True),
+    Column("digest", String(64), nullable=False, unique=True),
+    Column("prefix", LongText, nullable=False),
+    Column("authority", LongText, nullable=False),
+    **MYSQL,
+)
+
+# What was counted in a period (`rules/periods.py`) that began at `start_s` (Unix time): of one series, or, as series 0,
+# of all. `counts` is a RouteCounts without its names, in msgpack; `requests`, `errors` and `last_at` are what SQL is
+# asked for. The key finds the rows of a bucket, and by a list of starts those of a series.
+statistics = Table(
+    "statistics",
+    metadata,
+    Column("period_s", Integer, primary_key=True, autoincrement=False),
+    Column("start_s", BigInteger, primary_key=True, autoincrement=False),
+    Column("series", BigInteger, primary_key=True, autoincrement=False),
+    Column("requests", BigInteger, nullable=False),
+    Column("errors", BigInteger, nullable=False),
+    Column("last_at", BigInteger, nullable=False),
+    Column("counts", Packed, nullable=False),
+    **MYSQL,
+)
+
+# The last delta of each worker that is in `statistics`, so that none counts twice.
+statistics_workers = Table(
+    "statistics_workers",
+    metadata,
+    Column("worker", String(64), primary_key=True),
+    Column("sequence", BigInteger, nullable=False),
+    Column("seen_at", BigInteger, nullable=False),
+    **MYSQL,
+)
+
+# Events that will never be in SQL. `last_id` is the stream's id of the last one, where it was seen, so that none counts
+# twice.
+events_dropped = Table(
+    "events_dropped",
+    metadata,
+    Column("kind", String(64), primary_key=True),
+    Column("reason", String(64), primary_key=True),
+    Column("events", BigInteger, nullable=False),
+    Column("last_id", String(64), nullable=False),
+    **MYSQL,
+)
+
+# All columns of secrets: what a rotation of the key (`rotation.py`) writes anew.
+ENCRYPTED: tuple[Encrypted, ...] = ()

@@ -17,6 +17,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import Protocol, TypeVar
 
 from loadtests.cases import (
     Case,
@@ -31,9 +32,10 @@ from loadtests.cases import (
     exchange,
 )
 from loadtests.idle_clients import IdleError
+from loadtests.own_cases import ColdStart, EditVisible, OwnCase, RoutesCost, ServeMemory, StatisticsCost
 from loadtests.processes import Running, StartError, exit_on_signals, free_port, raise_open_files_limit, running
-from loadtests.report import Page, Section, render
-from loadtests.samples import Metric, Sample, Target, judge
+from loadtests.report import UNITS, Page, Section, render
+from loadtests.samples import Metric, Reading, Sample, Target, judge
 from loadtests.servers import SERVERS, Job, Server, machine, relaygate_server
 from loadtests.sse_client import StreamError
 from loadtests.transfers import TransferError
@@ -50,6 +52,7 @@ DELIVERED_PERCENT_MIN = 95
 EVENTS_PER_READ_MAX = 1.1
 # What a proxy can do wrong without ending the comparison.
 RUN_ERRORS = (IdleError, StartError, StreamError, TransferError, WrongAnswerError, WrkError)
+SUBJECT = "relaygate"
 REFUSED_STATUSES = range(500, 600)
 
 TARGETS = (
@@ -90,6 +93,10 @@ def arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--slow-clients", type=int, default=8, help="clients reading slowly (default: %(default)s)")
     parser.add_argument("--slow-mb-per-s", type=int, default=10, help="pace of each, MB/s (default: %(default)s)")
     parser.add_argument("--idle-connections", type=int, default=2000, help="idle clients (default: %(default)s)")
+    parser.add_argument(
+        "--pairs", type=int, default=4, help="pairs of relays a round, where two are compared (default: %(default)s)"
+    )
+    parser.add_argument("--edits", type=int, default=200, help="edits a round (default: %(default)s)")
     parser.add_argument("--write", type=Path, metavar="FILE", help="also write the page there")
     parser.add_argument("--list", action="store_true", help="print the cases and end")
     return parser.parse_args(argv)
@@ -120,7 +127,25 @@ def all_cases(options: argparse.Namespace) -> list[Case]:
     ]
 
 
-def chosen_cases(cases: Sequence[Case], wanted: str) -> list[Case]:
+def own_cases(options: argparse.Namespace) -> list[OwnCase]:
+    return [
+        StatisticsCost(options.pairs),
+        RoutesCost(options.pairs),
+        EditVisible(options.edits),
+        ColdStart(),
+        ServeMemory(),
+    ]
+
+
+class Named(Protocol):
+    @property
+    def name(self) -> str: ...
+
+
+N = TypeVar("N", bound=Named)
+
+
+def chosen_cases(cases: Sequence[N], wanted: str) -> list[N]:
     patterns = [pattern for word in wanted.split(",") for pattern in (word, f"{word}-*")]
     return [case for case in cases if any(fnmatchcase(case.name, pattern) for pattern in patterns)]
 
@@ -135,6 +160,7 @@ class Comparison:
         # Now, since a checkout may have moved on when the run is over.
         self.versions = {server.name: server.version() for server in self.servers}
         self.samples: list[Sample] = []
+        self.readings: list[Reading] = []
         self.notes: list[str] = []
 
     def fit(self, case: Case) -> Case:
@@ -178,6 +204,21 @@ class Comparison:
                 self.samples.append(sample)
                 print(progress(sample), flush=True)
 
+    def run_alone(self, case: OwnCase, rounds: int) -> None:
+        """Measure what relaygate has no rival in. What goes wrong is kept as a sample without values."""
+        for number in range(1, rounds + 1):
+            try:
+                with tempfile.TemporaryDirectory(dir=self.upstreams.directory) as name:
+                    readings = case.measure(self.upstreams, Path(name))
+            except RUN_ERRORS as error:
+                print(f"{case.name}: {error}", file=sys.stderr, flush=True)
+                self.samples.append(Sample(case.name, SUBJECT, number, {}, str(error).splitlines()[:1]))
+                continue
+            self.readings += readings
+            for reading in readings:
+                values = "  ".join(map(UNITS[reading.unit], reading.values))
+                print(f"{case.name} round {number} {reading.what}: {values}", flush=True)
+
     def attempt(self, case: Case, server: Server) -> Outcome:
         try:
             with tempfile.TemporaryDirectory(dir=self.upstreams.directory) as name:
@@ -217,7 +258,7 @@ def progress(sample: Sample) -> str:
     return f"{sample.case} round {sample.round} {sample.server}: {figures}{errors}"
 
 
-def page(comparison: Comparison, cases: Sequence[Case], rounds: int, command: str) -> Page:
+def page(comparison: Comparison, cases: Sequence[Case], alone: Sequence[OwnCase], rounds: int, command: str) -> Page:
     ran = {case.name for case in cases}
     return Page(
         date=dt.datetime.now(dt.UTC).strftime("%Y-%m-%d %H:%M UTC"),
@@ -230,6 +271,8 @@ def page(comparison: Comparison, cases: Sequence[Case], rounds: int, command: st
         samples=comparison.samples,
         verdicts=judge(comparison.samples, [target for target in TARGETS if target.case in ran]),
         notes=comparison.notes,
+        alone={case.name: case.title for case in alone},
+        readings=comparison.readings,
     )
 
 
@@ -237,11 +280,15 @@ def main(argv: Sequence[str]) -> int:
     """Run the comparison; 0 when every answer of every proxy was right, 1 when not, 2 when it cannot run."""
     options = arguments(argv)
     cases = chosen_cases(all_cases(options), options.cases)
+    alone = chosen_cases(own_cases(options), options.cases)
+    if SUBJECT not in {server.name for server in options.servers}:
+        alone = []
     if options.list:
-        print("\n".join(f"{case.name:16} {case.title}" for case in cases))
+        named: list[Case | OwnCase] = [*cases, *alone]
+        print("\n".join(f"{case.name:16} {case.title}" for case in named))
         return 0
-    missing = [program for program in ("nginx", "wrk", "curl") if not shutil.which(program)]
-    if missing or not cases:
+    missing = [program for program in ("nginx", "wrk", "curl", "taskset") if not shutil.which(program)]
+    if missing or not (cases or alone):
         print(f"not in PATH: {', '.join(missing)}" if missing else f"no such case: {options.cases}", file=sys.stderr)
         return 2
     exit_on_signals()
@@ -256,8 +303,10 @@ def main(argv: Sequence[str]) -> int:
         for position, case in enumerate(cases):
             cases[position] = comparison.fit(case)
             comparison.run(cases[position], options.rounds)
+        for own_case in alone:
+            comparison.run_alone(own_case, options.rounds)
     command = shlex.join(["python", "-m", "loadtests.compare", *argv])
-    text = render(page(comparison, cases, options.rounds, command))
+    text = render(page(comparison, cases, alone, options.rounds, command))
     print("\n" + text)
     if options.write:
         options.write.write_text(text)

@@ -64,8 +64,13 @@ def read_pss(session: int) -> dict[int, int]:
     sizes = {}
     for process in session_processes(session):
         with contextlib.suppress(OSError):
-            sizes[process] = parse_pss_bytes((PROC / str(process) / "smaps_rollup").read_text())
+            sizes[process] = pss_bytes(process)
     return sizes
+
+
+def pss_bytes(process: int) -> int:
+    """Proportional set size of one process. Raises OSError where it is gone."""
+    return parse_pss_bytes((PROC / str(process) / "smaps_rollup").read_text())
 
 
 @dataclass(frozen=True)

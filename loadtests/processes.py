@@ -5,6 +5,7 @@ The session is what makes a program's whole process tree findable (`measure.py`)
 
 import contextlib
 import os
+import re
 import resource
 import signal
 import socket
@@ -18,6 +19,8 @@ START_TIMEOUT_S = 20.0
 STOP_TIMEOUT_S = 3.0
 LOG_TAIL_LINES = 15
 OPEN_FILES_WANTED = 16_384
+STARTED = 19
+"""Where /proc/<pid>/stat (proc(5)) has the time of the start, counted from behind the command's name."""
 
 
 class StartError(Exception):
@@ -121,3 +124,49 @@ def stop(process: subprocess.Popen[bytes]) -> None:
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
+
+
+def descendants(pid: int) -> set[int]:
+    """All children, grandchildren and so on that are alive now."""
+    found: set[int] = set()
+    waiting = [pid]
+    while waiting:
+        fresh = children(waiting.pop()) - found
+        found |= fresh
+        waiting.extend(fresh)
+    return found
+
+
+def children(pid: int) -> set[int]:
+    """The processes that it has started and that are alive now."""
+    found: set[int] = set()
+    for task in Path(f"/proc/{pid}/task").glob("*/children"):
+        try:
+            found |= {int(child) for child in task.read_text().split()}
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+    return found
+
+
+def is_alive(pid: int) -> bool:
+    """Whether any thread of the process still runs; a zombie does not. Its sockets are open until none does."""
+    return any(map(_runs, Path(f"/proc/{pid}/task").glob("*/stat")))
+
+
+def _runs(stat: Path) -> bool:
+    try:
+        return stat.read_text().rpartition(")")[2].split()[0] not in ("Z", "X")
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def family(pid: int, pattern: str) -> list[int]:
+    """Those of a process's descendants whose command line holds the regular expression, the oldest first."""
+    found = []
+    for descendant in descendants(pid):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            words = Path(f"/proc/{descendant}/cmdline").read_bytes().replace(b"\0", b" ").decode()
+            if re.search(pattern, words):
+                fields = Path(f"/proc/{descendant}/stat").read_text().rpartition(")")[2].split()
+                found.append((int(fields[STARTED]), descendant))
+    return [descendant for _, descendant in sorted(found)]

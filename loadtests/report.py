@@ -1,9 +1,9 @@
 """The page of a comparison, from samples to Markdown. Pure: no clock, no machine, no files."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from loadtests.samples import Metric, Sample, Spread, Verdict, ratio_spread, value_spread
+from loadtests.samples import Metric, Reading, Sample, Spread, Unit, Verdict, joined, ratio_spread, value_spread
 
 MB = 1_000_000
 MIB = 1 << 20
@@ -25,7 +25,11 @@ class Section:
 
 @dataclass(frozen=True)
 class Page:
-    """Everything the page says. `versions` by server, in the order of the columns; `absent` has reasons by server."""
+    """Everything the page says.
+
+    `versions` by server, in the order of the columns; `absent` has reasons by server; `alone` has the titles of
+    relaygate's own cases by name, and `readings` what they gave.
+    """
 
     date: str
     machine: str
@@ -37,6 +41,8 @@ class Page:
     samples: Sequence[Sample]
     verdicts: Sequence[Verdict]
     notes: Sequence[str]
+    alone: Mapping[str, str] = field(default_factory=dict)
+    readings: Sequence[Reading] = ()
     subject: str = "relaygate"
 
 
@@ -64,6 +70,18 @@ def kilobytes(value: float) -> str:
     return f"{value / 1000:,.1f} KB"
 
 
+def thousandths(value: float) -> str:
+    return f"{value:.3f}"
+
+
+def seconds(value: float) -> str:
+    return f"{value:.2f} s"
+
+
+def milliseconds(value: float) -> str:
+    return f"{value:,.1f} ms"
+
+
 # Title (with the case's unit filled in) and form of each column, in the order of the table.
 COLUMNS: Mapping[Metric, tuple[str, Callable[[float], str]]] = {
     Metric.UNITS_PER_S: ("{units}/s", grouped),
@@ -82,12 +100,18 @@ RATIO_METRICS = {
     Metric.GROWTH_BYTES: "peak - idle",
     Metric.CONNECTION_BYTES: "PSS/connection",
 }
+UNITS: Mapping[Unit, Callable[[float], str]] = {
+    Unit.RATIO: thousandths,
+    Unit.SECONDS: seconds,
+    Unit.MILLISECONDS: milliseconds,
+    Unit.BYTES: megabytes,
+}
 
 
 def render(page: Page) -> str:
     parts = [introduction(page), targets_table(page), ratios_table(page)]
     parts += [section_table(page, section) for section in page.sections]
-    parts.append(notes_list(page))
+    parts += [own_table(page), notes_list(page)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -170,6 +194,25 @@ def section_table(page: Page, section: Section) -> str:
         rows.append([server, *cells, f"in {len(wrong)} rounds" if wrong else "none"])
     rows += [[server, *("absent" for _ in metrics), "-"] for server in page.absent]
     return f"## {section.case}\n\n{section.title}\n\n{table(header, rows)}"
+
+
+OWN_CASES = """\
+What the parts of relaygate cost it, without rivals. A ratio is of two relays that run on one CPU and are loaded at the
+same time: the median over all bursts of all rounds, the quartiles in parentheses. Of everything else, the median of the
+rounds, the lowest and highest in parentheses.
+"""
+
+
+def own_table(page: Page) -> str:
+    if not page.alone:
+        return ""
+    titles = "\n".join(f"- {case}: {title}" for case, title in page.alone.items())
+    rows = []
+    for reading in joined(page.readings):
+        form = UNITS[reading.unit]
+        bound = "" if reading.bound is None else f"≤ {form(reading.bound)}"
+        rows.append([f"{reading.case}: {reading.what}", bound, with_range(reading.measured, form), reading.word])
+    return f"## Relaygate alone\n\n{OWN_CASES}\n{titles}\n\n{table(['', 'target', 'measured', ''], rows)}"
 
 
 def cell(value: Spread | None, form: Callable[[float], str]) -> str:

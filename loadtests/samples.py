@@ -6,9 +6,9 @@ taken.
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
-from statistics import median
+from statistics import median, quantiles
 
 
 class Metric(StrEnum):
@@ -38,11 +38,44 @@ class Sample:
 
 @dataclass(frozen=True)
 class Spread:
-    """A median and the extremes it was taken from."""
+    """A median and what it was taken from: the extremes, or the quartiles."""
 
     median: float
     low: float
     high: float
+
+
+class Unit(StrEnum):
+    """What a reading is in. A ratio is of two variants that were measured by turns, many times."""
+
+    RATIO = "ratio"
+    SECONDS = "s"
+    MILLISECONDS = "ms"
+    BYTES = "bytes"
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What relaygate alone was measured at: `what` names it within the case, `bound` is the target if there is one."""
+
+    case: str
+    what: str
+    unit: Unit
+    values: Sequence[float]
+    bound: float | None = None
+
+    @property
+    def measured(self) -> Spread:
+        """Of ratios, which are many and noisy, the median and the quartiles; else the median and the extremes."""
+        if self.unit is Unit.RATIO:
+            low, middle, high = quantiles(self.values, n=4, method="inclusive")
+            return Spread(middle, low, high)
+        return Spread(median(self.values), min(self.values), max(self.values))
+
+    @property
+    def word(self) -> str:
+        """Whether the target is met; nothing where there is none."""
+        return "" if self.bound is None else met(self.measured, self.bound)
 
 
 @dataclass(frozen=True)
@@ -65,9 +98,11 @@ class Verdict:
 
     @property
     def word(self) -> str:
-        if self.measured is None:
-            return "not measured"
-        return "met" if self.measured.median <= self.target.bound else "**missed**"
+        return "not measured" if self.measured is None else met(self.measured, self.target.bound)
+
+
+def met(measured: Spread, bound: float) -> str:
+    return "met" if measured.median <= bound else "**missed**"
 
 
 def select(samples: Iterable[Sample], case: str, server: str) -> list[Sample]:
@@ -103,3 +138,13 @@ def measured(samples: Sequence[Sample], target: Target) -> Spread | None:
     if target.rival is None:
         return value_spread(samples, target.case, target.server, target.metric)
     return ratio_spread(samples, target.case, target.metric, target.server, target.rival)
+
+
+def joined(readings: Iterable[Reading]) -> list[Reading]:
+    """One reading for each case and what was measured in it, with the values of all rounds."""
+    found: dict[tuple[str, str], Reading] = {}
+    for reading in readings:
+        line = (reading.case, reading.what)
+        before = found[line].values if line in found else []
+        found[line] = replace(reading, values=[*before, *reading.values])
+    return list(found.values())

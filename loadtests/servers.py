@@ -72,20 +72,28 @@ RELAYGATE_ROUTE_LIMITS = {"max_connections": CONNECTIONS_MAX, "connect_timeout_s
 
 
 def relaygate(checkout: Path) -> Callable[[Job], Launch]:
-    """Relaygate as it stands in a directory; its YAML is written as JSON, which YAML contains."""
+    """Relaygate as it stands in a directory, with one route for everything."""
 
     def launch(job: Job) -> Launch:
         route: dict[str, object] = {"target": f"{job.origin.scheme}://127.0.0.1:{job.origin.port}"}
         route |= RELAYGATE_ROUTE_LIMITS
         if job.origin.scheme == "https":
             route["tls"] = {"ca": str(job.origin.authority)}
-        server = {"host": "127.0.0.1", "port": job.port, "workers": 1, "max_connections": CONNECTIONS_MAX}
-        configuration = job.directory / "relaygate.yaml"
-        configuration.write_text(json.dumps({"server": server, "routes": {"/": route}}))
-        command = [sys.executable, "-m", "proxy", "proxy", "--config", str(configuration)]
-        return Launch(command, job.port, RELAYGATE_ENVIRONMENT, checkout)
+        return relaygate_launch("proxy", job.port, job.directory, {"routes": {"/": route}}, checkout)
 
     return launch
+
+
+def relaygate_launch(
+    word: str, port: int, directory: Path, settings: Mapping[str, object], checkout: Path = REPOSITORY, workers: int = 1
+) -> Launch:
+    """`relaygate proxy` or `relaygate serve`; its YAML is written as JSON, which YAML contains."""
+    server = {"host": "127.0.0.1", "port": port, "workers": workers, "max_connections": CONNECTIONS_MAX}
+    configuration = directory / "relaygate.yaml"
+    configuration.write_text(json.dumps({"server": server, **settings}))
+    package = "proxy" if word == "proxy" else "admin"
+    command = [sys.executable, "-m", package, word, "--config", str(configuration)]
+    return Launch(command, port, RELAYGATE_ENVIRONMENT, checkout)
 
 
 def naive(job: Job) -> Launch:

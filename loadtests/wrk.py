@@ -71,11 +71,11 @@ def write_script(directory: Path) -> Path:
     return path
 
 
-def run_wrk(script: Path, port: int, connections: int, seconds: float) -> WrkFigures:
+def run_wrk(script: Path, port: int, connections: int, seconds: float, path: str = REQUEST_PATH) -> WrkFigures:
     """Load a proxy for `seconds` (whole ones, at least 1). Raises `WrkError`."""
     duration_s = max(1, round(seconds))
     command = ["wrk", "-t1", f"-c{connections}", f"-d{duration_s}s", f"--timeout={TIMEOUT_S}s", f"-s{script}"]
-    command.append(f"http://127.0.0.1:{port}{REQUEST_PATH}")
+    command.append(f"http://127.0.0.1:{port}{path}")
     try:
         ended = subprocess.run(command, capture_output=True, text=True, timeout=duration_s + 3 * TIMEOUT_S, check=False)
     except subprocess.TimeoutExpired as error:

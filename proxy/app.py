@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 from proxy.config import Config
 from proxy.errors import BAD_REQUEST, INTERNAL, NOT_READY, TOO_MANY_CONNECTIONS, Cause, ClientGone, RelayError
 from proxy.exchange import Exchange, Receive, Scope, Send
-from proxy.phases.account import account, count
-from proxy.phases.answer import answer_error, answer_health
+from proxy.phases.account import account, count, trace
+from proxy.phases.answer import answer_error, answer_health, answer_statistics
 from proxy.pipeline import relay, relay_websocket
+from proxy.rules.own_paths import Own
 from proxy.worker import Worker
 
 if TYPE_CHECKING:
@@ -39,6 +40,12 @@ class Relay:
             return self._websocket(scope, receive, send)
         return self._lifespan(receive, send)
 
+    def holds_connections(self) -> bool:
+        """Tells whether a request runs that has its client's connection to itself: of HTTP/1.1, or a WebSocket."""
+        worker = self._worker
+        running = (*worker.young, *worker.watched)
+        return bool(worker.tunnels) or any(exchange.scope["http_version"] != "2" for exchange in running)
+
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
         worker = self._worker
         snapshot = worker.snapshot
@@ -47,9 +54,12 @@ class Relay:
         exchange.tally = snapshot.unmatched
         worker.young.add(exchange)
         try:
-            if scope["raw_path"] in snapshot.health_paths:
+            if scope["raw_path"] in snapshot.own_paths:
                 exchange.tally = None
-                await answer_health(exchange)
+                if snapshot.own_paths[scope["raw_path"]] is Own.HEALTH:
+                    await answer_health(exchange)
+                else:
+                    await answer_statistics(exchange, worker.summary)
             elif worker.in_flight > snapshot.server.max_connections:
                 await fail(exchange, TOO_MANY_CONNECTIONS)
             else:
@@ -75,6 +85,8 @@ class Relay:
                 count(exchange, exchange.tally)
             if worker.access_log is not None:
                 account(exchange, worker.access_log)
+            if worker.tracing is not None:
+                trace(exchange, worker.tracing)
 
     async def _websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
         worker = self._worker
@@ -102,6 +114,8 @@ class Relay:
                 count(exchange, exchange.tally)
             if worker.access_log is not None:
                 account(exchange, worker.access_log)
+            if worker.tracing is not None:
+                trace(exchange, worker.tracing)
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:
         while True:
@@ -120,6 +134,7 @@ class Relay:
                 loop.add_signal_handler(signal.SIGTERM, self._worker.begin_drain)
                 await send({"type": "lifespan.startup.complete"})
             else:
+                await self._worker.end_requests()
                 self._worker.close()
                 if self._link is not None:
                     await self._link.close()
@@ -131,7 +146,7 @@ async def linked(config: Config, worker: Worker) -> "Link | None":
     """Returns the link to the Redis that the settings name, with what is published in use; None where there is none."""
     if config.redis.url is None:
         return None
-    link: Link = importlib.import_module("proxy.shared_state.link").Link(config, worker.use_routes)
+    link: Link = importlib.import_module("proxy.shared_state.link").Link(config, worker)
     await link.begin()
     return link
 

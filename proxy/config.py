@@ -22,6 +22,8 @@ BytesOrZero = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
 HeadBytes = Annotated[int, msgspec.Meta(ge=1024, le=2**24)]
 Port = Annotated[int, msgspec.Meta(ge=1, le=65535)]
 Workers = Annotated[int, msgspec.Meta(ge=1, le=1024)]
+Hours = Annotated[int, msgspec.Meta(ge=1, le=10_000)]
+Days = Annotated[int, msgspec.Meta(ge=31, le=10_000)]
 
 
 class ConfigError(Exception):
@@ -83,7 +85,7 @@ class UpstreamTls(Struct, frozen=True, kw_only=True):
     verify: bool = True
 
 
-class Route(Struct, frozen=True, kw_only=True):
+class Route(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One path prefix and the target it is relayed to.
 
     `target` is `http(s)://host[:port][/base]`. A timeout of null never fires. `connect_timeout_s` covers name
@@ -120,10 +122,12 @@ class ListenerTls(Struct, frozen=True, kw_only=True):
 class Server(Struct, frozen=True, kw_only=True):
     """The listener and its limits.
 
+    `tracing` is the OpenTelemetry collector that gets a span a request, `http(s)://host[:port][/base]` (null: none).
     `health_prefix` + `/healthz` and `/readyz` are answered by the relay itself (null: not at all). `header_timeout_s`
     also ends idle keep-alive connections. `body_bytes_max` bounds request bodies of routes that set no bound of their
     own. Unless `allow_private_targets`, no target may be or resolve to an address that is not public. `statistics`:
-    whether requests are counted.
+    whether requests are counted, where there is a Redis to tell. `stats_path` answers with the figures of all workers
+    in JSON (null: nothing does).
     """
 
     host: str = "127.0.0.1"
@@ -137,8 +141,10 @@ class Server(Struct, frozen=True, kw_only=True):
     body_bytes_max: BytesOrZero | None = None
     health_prefix: str | None = ""
     allow_private_targets: bool = False
+    tracing: str | None = None
     access_log: bool = False
     statistics: bool = True
+    stats_path: str | None = None
     log_level: LogLevel = LogLevel.INFO
 
 
@@ -158,11 +164,28 @@ class Database(Struct, frozen=True, kw_only=True):
 
 
 class Admin(Struct, frozen=True, kw_only=True):
-    """The control plane's own listener. Without a token, one is made at the first start, and printed once."""
+    """The control plane's own listener. Without a token, one is made at the first start, and printed once.
+
+    `trusted_proxies` are networks (`10.0.0.0/8`) of proxies in front of it: from them, and only from them,
+    `X-Forwarded-For` is believed.
+    """
 
     host: str = "127.0.0.1"
     port: Port = 8001
     token: str | None = None
+    trusted_proxies: tuple[str, ...] = ()
+
+
+class Retention(Struct, frozen=True, kw_only=True):
+    """How long the control plane keeps what it adds up: statistics by minute, by hour and by day. Totals stay for ever.
+
+    `versions`: how many of the configuration, the newest first.
+    """
+
+    minute_rows_hours: Hours = 48
+    hour_rows_days: Days = 90
+    day_rows_days: Days = 800
+    versions: Count = 1000
 
 
 class Config(Struct, frozen=True, kw_only=True):
@@ -173,5 +196,6 @@ class Config(Struct, frozen=True, kw_only=True):
     tls: ListenerTls | None = None
     redis: Redis = Redis()
     database: Database = Database()
+    retention: Retention = Retention()
     data_dir: str = "data"
     routes: dict[str, Route] = {}

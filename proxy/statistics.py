@@ -1,16 +1,25 @@
-"""Statistics: what a worker has relayed, counted exactly, and handed on as what has changed.
+"""Statistics: what is counted of requests, and how that adds up. Pure: no file, no clock, no state of its own.
 
-The law of this file: whatever is counted is in exactly one delta. A tally counts for one route until `delta` takes its
-counts away, and goes on from nothing; nothing is ever subtracted, compared or kept twice. Rows of deltas add up in any
-order (`merged`), of one worker or of many. Nothing here reads a clock, waits or locks: one event loop, plain integers.
+The law of this file: rows add up in any order (`merged`), of one worker or of many, of one delta or of many. So whoever
+has each delta once has counted each request once.
 """
 
-from collections.abc import Iterable
-from weakref import WeakValueDictionary
+from collections.abc import Callable, Iterable
 
 import msgspec
 
-from proxy.rules.histogram import Histogram
+from proxy.rules.histogram import FIRST_16_BITS_AT, Histogram
+from proxy.rules.records import (
+    DURATION_AT,
+    HEAD_AT,
+    OVERHEAD_AT,
+    RECORD_BYTES,
+    REQUEST_BYTES_AT,
+    RESPONSE_BYTES_AT,
+    UPSTREAM_AT,
+    by_key,
+    column,
+)
 
 UNMATCHED = ""
 """Stands for the prefix of requests that no route was found for. No prefix is empty, and no client chooses it."""
@@ -20,9 +29,6 @@ CLIENT_LEFT = "client_left"
 
 STATUS_CLASSES = tuple(f"{status // 100}xx" for status in range(1000))
 """The outcome of a request that was relayed or answered to its end, by its status."""
-
-SETTLE_MIN = 256
-"""How many latencies may wait to be counted between two deltas: a few KB, and work that is soon done."""
 
 
 class Counts(msgspec.Struct, array_like=True, gc=False):
@@ -52,7 +58,9 @@ class RouteCounts(msgspec.Struct, array_like=True):
 
     An outcome is a class of statuses (`2xx`), the word of the cause for which the relay failed a request, or
     `client_left`. `durations` last from a request's arrival to its end, but for WebSockets that were opened; `heads` to
-    the upstream's response head, where one came. `last_s` (Unix time) is that of the latest delta with a request.
+    the upstream's response head, where one came; `overheads` until it was first written to an upstream, where it was;
+    `upstreams` from then to its end, but for WebSockets that were opened. `last_s` (Unix time) is that of the latest
+    delta with a request.
     """
 
     prefix: str
@@ -60,6 +68,8 @@ class RouteCounts(msgspec.Struct, array_like=True):
     outcomes: dict[str, Counts] = {}
     durations: Histogram = msgspec.field(default_factory=Histogram)
     heads: Histogram = msgspec.field(default_factory=Histogram)
+    overheads: Histogram = msgspec.field(default_factory=Histogram)
+    upstreams: Histogram = msgspec.field(default_factory=Histogram)
     last_s: float = 0.0
 
     def add(self, other: "RouteCounts") -> None:
@@ -68,7 +78,13 @@ class RouteCounts(msgspec.Struct, array_like=True):
             self.outcomes.setdefault(outcome, Counts()).add(counts)
         self.durations.add(other.durations)
         self.heads.add(other.heads)
+        self.overheads.add(other.overheads)
+        self.upstreams.add(other.upstreams)
         self.last_s = max(self.last_s, other.last_s)
+
+
+Rows = dict[tuple[str, str], RouteCounts]
+"""Rows by prefix and authority."""
 
 
 class StatisticsDelta(msgspec.Struct, array_like=True, frozen=True):
@@ -76,90 +92,56 @@ class StatisticsDelta(msgspec.Struct, array_like=True, frozen=True):
 
     `worker` is a random name, new at each start, and begins the ids that the worker gives to requests. `sequence`
     counts its deltas from 1. So a consumer that remembers each worker's last sequence takes every delta once; whoever
-    sends one must send it unchanged until it has arrived, and only then take the next. `in_flight` is how many requests
-    ran at `time_s`; both times are Unix time.
+    sends one must send it unchanged until it has arrived, and only then take the next. Times are Unix time.
     """
 
     worker: str
     started_s: float
     sequence: int
     time_s: float
-    in_flight: int
     routes: list[RouteCounts]
 
 
-class Tally:
-    """Counts the requests of one route since the last delta. `phases/account.py` does the counting."""
+class Key(msgspec.Struct, array_like=True, frozen=True):
+    """What a record leaves out, because many have it in common.
 
-    __slots__ = ("__weakref__", "_touched", "authority", "counts", "durations_s", "heads_s", "prefix")
+    `truncated`: the response had begun and did not come to its end. `opened`: it was a WebSocket, whose duration is its
+    client's choice and so no latency.
+    """
 
-    def __init__(self, prefix: str, authority: str, touched: list["Tally"]) -> None:
-        self.prefix = prefix
-        self.authority = authority
-        self.counts: RouteCounts | None = None
-        """None while there has been no request since the last delta."""
-        self.durations_s: list[float] = []
-        self.heads_s: list[float] = []
-        """Latencies in seconds that wait to be counted: many at a time are counted for less."""
-        self._touched = touched
-
-    def begin(self) -> RouteCounts:
-        """Makes the counts that the next delta takes."""
-        counts = self.counts = RouteCounts(self.prefix, self.authority)
-        self._touched.append(self)
-        return counts
-
-    def settle(self, counts: RouteCounts) -> None:
-        """Counts the latencies that wait."""
-        for histogram, waiting in ((counts.durations, self.durations_s), (counts.heads, self.heads_s)):
-            if waiting:
-                histogram.record(waiting)
-                waiting.clear()
+    prefix: str
+    authority: str
+    outcome: str
+    retries: int
+    truncated: bool
+    opened: bool
 
 
-class Statistics:
-    """The tallies of one worker. They outlive configurations: a route that stays goes on with its own."""
-
-    def __init__(self, worker: str, started_s: float) -> None:
-        self._worker = worker
-        self._started_s = started_s
-        self._sequence = 0
-        self._touched: list[Tally] = []
-        # Held by the snapshots and requests that use them, and by `_touched` until what they counted is taken.
-        self._tallies: WeakValueDictionary[tuple[str, str], Tally] = WeakValueDictionary()
-
-    def tally(self, prefix: str, authority: str) -> Tally:
-        """Returns the tally of a route; the same one as long as anybody has it."""
-        key = (prefix, authority)
-        tally = self._tallies.get(key)
-        if tally is None:
-            tally = self._tallies[key] = Tally(prefix, authority, self._touched)
-        return tally
-
-    def settle(self) -> None:
-        """Counts the latencies of busy routes, so that neither they nor the work of the next delta pile up."""
-        for tally in self._touched:
-            if tally.counts is not None and len(tally.durations_s) + len(tally.heads_s) >= SETTLE_MIN:
-                tally.settle(tally.counts)
-
-    def delta(self, now_s: float, in_flight: int) -> StatisticsDelta:
-        """Takes all that has been counted since the last time. Costs nothing for routes without requests."""
-        routes = []
-        for tally in self._touched:
-            counts = tally.counts
-            if counts is not None:
-                tally.settle(counts)
-                counts.last_s = now_s
-                routes.append(counts)
-                tally.counts = None
-        self._touched.clear()
-        self._sequence += 1
-        return StatisticsDelta(self._worker, self._started_s, self._sequence, now_s, in_flight, routes)
+def fold(records: bytes, key_at: Callable[[int], Key], rows: Rows) -> None:
+    """Adds what these records count to `rows`. `key_at` returns the key that lies at a place."""
+    for place, group in by_key(records).items():
+        key = key_at(place)
+        route = rows.get((key.prefix, key.authority))
+        if route is None:
+            route = rows[key.prefix, key.authority] = RouteCounts(key.prefix, key.authority)
+        counts = route.outcomes.setdefault(key.outcome, Counts())
+        memory = memoryview(group)
+        requests = len(group) // RECORD_BYTES
+        counts.requests += requests
+        counts.request_bytes += sum(column(memory, REQUEST_BYTES_AT, "Q"))
+        counts.response_bytes += sum(column(memory, RESPONSE_BYTES_AT, "Q"))
+        counts.retries += requests * key.retries
+        counts.truncated += requests * key.truncated
+        times = [(route.heads, HEAD_AT), (route.overheads, OVERHEAD_AT)]
+        if not key.opened:
+            times += [(route.durations, DURATION_AT), (route.upstreams, UPSTREAM_AT)]
+        for histogram, at in times:
+            histogram.record_column(column(memory, at, "d"), column(memory, at + FIRST_16_BITS_AT, "H"))
 
 
 def merged(rows: Iterable[RouteCounts]) -> list[RouteCounts]:
     """Returns one row a route, sorted, with all that these rows have counted; they stay as they are."""
-    totals: dict[tuple[str, str], RouteCounts] = {}
+    totals: Rows = {}
     for row in rows:
         totals.setdefault((row.prefix, row.authority), RouteCounts(row.prefix, row.authority)).add(row)
     return [totals[key] for key in sorted(totals)]

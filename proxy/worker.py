@@ -5,12 +5,15 @@ gets a task that waits for its client's leaving, since that costs two thread hop
 """
 
 import asyncio
+import importlib
 import itertools
 import logging
 import os
 import signal
 import time
 from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -19,9 +22,12 @@ from proxy.client_sockets import ClientSockets
 from proxy.config import Config, Route
 from proxy.errors import NOT_READY
 from proxy.exchange import Exchange
-from proxy.snapshot import Snapshot, compile_snapshot
-from proxy.statistics import Statistics
+from proxy.snapshot import compile_snapshot
+from proxy.tallies import DIRECTORY, Tallies
 from proxy.upstream.pool import Pools
+
+if TYPE_CHECKING:
+    from proxy.tracing import Tracing
 
 log = logging.getLogger("relaygate")
 
@@ -37,11 +43,16 @@ class Worker:
         self.loop = loop
         self.name = os.urandom(8).hex()
         """No other worker has this name; the ids of its requests begin with it."""
+        self.started_s = time.time()
         self.pools = Pools(loop)
-        self.statistics = Statistics(self.name, time.time())
-        """What has been counted, also under configurations before; nothing is added while that is switched off."""
-        self.snapshot: Snapshot
+        self.tallies: Tallies | None = None
+        """What has been counted, also under configurations before; None until something is to be counted."""
+        self.summary: bytes | None = None
+        """The figures of all workers in JSON, where they are wanted and there are any."""
+        self._may_count = config.redis.url is not None
+        self.snapshot = compile_snapshot(msgspec.structs.replace(config, routes={}), self.pools, None)
         self.access_log: AccessLog | None = None
+        self.tracing: Tracing | None = None
         self.young: set[Exchange] = set()
         """Requests that have begun since the last tick."""
         self.watched: set[Exchange] = set()
@@ -57,6 +68,8 @@ class Worker:
         self._id_prefix = self.name.encode()
         self._ticks = 0
         self.use(config)
+        if config.server.tracing is not None:
+            self.tracing = importlib.import_module("proxy.tracing").Tracing(config.server.tracing, self.name)
         self._timer = loop.call_later(TICK_S, self._tick)
 
     def use(self, config: Config) -> None:
@@ -79,7 +92,10 @@ class Worker:
 
     def _compile(self, config: Config, routes: dict[str, Route]) -> None:
         whole = msgspec.structs.replace(config, routes=routes)
-        self.snapshot = compile_snapshot(whole, self.pools, self.statistics)
+        counts = self._may_count and config.server.statistics
+        if counts and self.tallies is None:
+            self.tallies = Tallies.open(Path(config.data_dir) / DIRECTORY, self.name, self.started_s)
+        self.snapshot = compile_snapshot(whole, self.pools, self.tallies if counts else None, self.snapshot)
 
     def reload(self) -> None:
         """Loads the configuration anew; one that cannot be used changes nothing and is told in one line."""
@@ -93,6 +109,10 @@ class Worker:
     def new_request_id(self) -> bytes:
         """Returns an id that no other request has, here or in another worker."""
         return b"%b%08x" % (self._id_prefix, next(self._ids))
+
+    @property
+    def wants_summary(self) -> bool:
+        return self.snapshot.server.stats_path is not None
 
     @property
     def in_flight(self) -> int:
@@ -129,12 +149,21 @@ class Worker:
             exchange.cause = NOT_READY
             exchange.task.cancel()
 
+    async def end_requests(self) -> None:
+        """Ends what has not noticed yet that Granian has closed its connection."""
+        tasks = [exchange.task for exchange in (*self.young, *self.watched, *self.tunnels)]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
     def close(self) -> None:
         """Stops the tick and closes every pooled connection."""
         self._timer.cancel()
         self.pools.keep_only(set())
         if self.access_log is not None:
             self.access_log.flush()
+        if self.tracing is not None:
+            self.tracing.close()
 
     def _tick(self) -> None:
         self._timer = self.loop.call_later(TICK_S, self._tick)
@@ -145,7 +174,8 @@ class Worker:
             exchange.watch = self.loop.create_task(watch(exchange))
         if self.access_log is not None:
             self.access_log.flush()
-        self.statistics.settle()
+        if self.tallies is not None:
+            self.tallies.tick(time.time())
         self._ticks += 1
         if self._ticks % SWEEP_TICKS == 0:
             self.pools.sweep()

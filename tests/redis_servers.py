@@ -10,7 +10,7 @@ import os
 import subprocess
 import time
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from loadtests.processes import Launch, free_port, running
 from proxy.config import ConfigError
 from proxy.shared_state.client import Client, connect
 from proxy.shared_state.embedded import EmbeddedRedis, find_program
+from proxy.shared_state.tasks import end
 
 EMBEDDED = "embedded"
 GIVEN = "TEST_REDIS_URL"
@@ -58,6 +59,17 @@ async def connected(url: str, deadline_s: float = DEADLINE_S) -> AsyncIterator[C
         yield client
     finally:
         await client.aclose()
+
+
+@contextlib.asynccontextmanager
+async def beside(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    """Runs what has no end, which is to live as long as the block."""
+    task = asyncio.create_task(work)
+    try:
+        yield
+        assert not task.done(), "it has ended"
+    finally:
+        await end(task)
 
 
 def own_prefix() -> str:
@@ -184,3 +196,14 @@ async def until(look: Callable[[], Awaitable[object]], deadline_s: float = DEADL
     while not await look():
         assert time.monotonic() < end_s, f"not come true within {deadline_s} s"
         await asyncio.sleep(LOOK_AGAIN_S)
+
+
+async def settle(url: str) -> None:
+    """Waits for the first append-only file to be written: until then a server does not end when it is told to."""
+
+    async def written() -> bool:
+        about: dict[str, int] = await client.info("persistence")
+        return not about["aof_rewrite_in_progress"] and not about["aof_rewrite_scheduled"]
+
+    async with connected(url) as client:
+        await until(written)

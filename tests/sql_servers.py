@@ -75,6 +75,12 @@ async def python(program: str, *arguments: str) -> str:
     return out.decode()
 
 
+def execute(url: str, *statements: str) -> None:
+    """Runs statements, each by itself."""
+    for statement in statements:
+        asyncio.run(_execute(url, statement))
+
+
 @cache
 def _problem(kind: str) -> str:
     """Why a server cannot be used; nothing if it can."""

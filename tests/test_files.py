@@ -12,7 +12,7 @@ from proxy.sources import dotenv
 from proxy.sources.default_routes import DEFAULT_ROUTES
 
 ROOT = Path(__file__).parents[1]
-LOCKS = ("requirements.lock", "requirements-dev.lock")
+LOCKS = ("requirements.lock", "requirements-dev.lock", "requirements-opentelemetry.lock")
 NEVER = {"net.ipv4.tcp_tw_recycle", "fs.file-max"}
 STAY_ON = {"net.ipv4.tcp_sack", "net.ipv4.tcp_timestamps"}
 
@@ -35,12 +35,14 @@ def test_a_lock_pins_and_hashes_everything_and_names_no_index(name: str) -> None
 
 def test_the_locks_hold_what_pyproject_asks_for_and_agree() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
-    run, development = (locked(name) for name in LOCKS)
-    assert run.items() <= development.items()
+    run, development, opentelemetry = (locked(name) for name in LOCKS)
+    assert run.items() | opentelemetry.items() <= development.items()
     build = project["build-system"]["requires"]
+    extras = project["project"]["optional-dependencies"]
     for wanted, held in (
         (build + project["project"]["dependencies"], run),
-        (project["project"]["optional-dependencies"]["dev"], development),
+        (extras["dev"], development),
+        (extras["opentelemetry"], opentelemetry),
     ):
         for requirement in wanted:
             assert re.split(r"[^A-Za-z0-9-]", requirement)[0].lower() in held

@@ -14,15 +14,22 @@ class Alive(msgspec.Struct, frozen=True):
     status: Literal["ok"] = "ok"
 
 
-class ComponentView(msgspec.Struct, frozen=True):
-    """`since` is when it became so, in seconds since 1970."""
+class ComponentView(msgspec.Struct, frozen=True, omit_defaults=True):
+    """`since` is when it became so, in seconds since 1970.
+
+    Of workers, `count` is how many are there; of events, `waiting` is how many are not in the database yet, `lag_s` for
+    how long the oldest has not been.
+    """
 
     state: Health
     since: int
+    count: int | None = None
+    waiting: int | None = None
+    lag_s: float | None = None
 
 
 class Ready(msgspec.Struct, frozen=True):
-    """Ready if all components are."""
+    """Ready if the database and Redis are there; the other components do not decide."""
 
     status: Health
     components: dict[str, ComponentView]
@@ -34,13 +41,16 @@ async def health() -> Alive:
     return Alive()
 
 
-@get("/readyz", security=[{}], responses={503: ResponseSpec(Ready, description="A component is down.")})
+@get("/readyz", security=[{}], responses={503: ResponseSpec(Ready, description="Database or Redis is down.")})
 async def readyz(request: AdminRequest) -> Response[Ready]:
     """Says which components answer."""
     readiness: Readiness = request.app.state.readiness
     components = await readiness.components()
-    ready = all(component.health is Health.OK for component in components.values())
-    views = {name: ComponentView(component.health, component.since_s) for name, component in components.items()}
+    views = {
+        name: ComponentView(component.health, component.since_s, **readiness.numbers(name))
+        for name, component in components.items()
+    }
+    ready = readiness.ready()
     return Response(Ready(Health.OK if ready else Health.DOWN, views), status_code=200 if ready else 503)
 
 

@@ -7,7 +7,7 @@ from litestar import Response, post
 from litestar.handlers import BaseRouteHandler
 
 from admin.answers import Answer, documented
-from admin.auth import Caller, Connection, address_of, refuse_other_origins
+from admin.auth import Caller, Connection, refuse_other_origins
 from admin.context import DONE, AdminRequest, authentication_of, caller_of, record, services_of
 from admin.request_bodies import body_of, takes
 from admin.rules import cookies
@@ -85,8 +85,9 @@ async def logout(request: AdminRequest) -> Response[LoggedOut]:
 
 
 async def _log_in(request: AdminRequest, token: str) -> Response[LoggedIn]:
-    address = address_of(request)
-    name = await authentication_of(request).log_in(token, address)
+    authentication = authentication_of(request)
+    address = authentication.address_of(request)
+    name = await authentication.log_in(token, address)
     await record(services_of(request).actions, Caller(label(name), address), "login", "", DONE)
     return _with_cookie(request, LoggedIn(), name, LIFETIME_S)
 

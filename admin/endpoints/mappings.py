@@ -14,7 +14,7 @@ from litestar.params import Parameter as QueryParameter
 
 from admin import answers
 from admin.answers import Answer, documented
-from admin.context import AdminRequest, one_change_at_a_time, recorded, services_of
+from admin.context import AdminRequest, recorded, services_of
 from admin.endpoints.pages import Text, plain
 from admin.ports import StoredRoute
 from admin.request_bodies import Operation, body_of, fields_of, takes, takes_some_of
@@ -177,12 +177,12 @@ async def change_mapping(request: AdminRequest) -> Changed:
     given = await fields_of(request, Route)
     if not given:
         raise answers.bad_request("the body is empty, expected the fields to change, such as target")
-    async with one_change_at_a_time(request):
-        stored = await _stored(request)
-        async with recorded(request, "mapping.change", stored.prefix, {"fields": sorted(given)}) as caller:
-            changed = msgspec.structs.replace(stored.route, **given)
-            version = await services_of(request).routes.replace(stored.prefix, changed, caller.actor)
-    return Changed(prefix=stored.prefix, message="Changed.", version=version)
+    prefix = _named(request)
+    async with recorded(request, "mapping.change", prefix, {"fields": sorted(given)}) as caller:
+        version = await services_of(request).routes.update(
+            prefix, lambda route: msgspec.structs.replace(route, **given), caller.actor
+        )
+    return Changed(prefix=prefix, message="Changed.", version=version)
 
 
 @delete(ONE, status_code=200, operation_class=NamesPrefix, responses=documented(400, 404) | _ERRORS)
@@ -196,9 +196,7 @@ async def delete_mapping(request: AdminRequest) -> Changed:
 
 def options_of(route: Route) -> dict[str, Any]:
     """All of a route but its target, as JSON has it."""
-    fields: dict[str, Any] = msgspec.to_builtins(route)
-    del fields["target"]
-    return fields
+    return {name: msgspec.to_builtins(getattr(route, name)) for name in _DEFAULTS}
 
 
 def notable(route: Route) -> dict[str, Any]:

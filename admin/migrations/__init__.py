@@ -42,6 +42,19 @@ async def migrate(database: Database) -> list[str]:
         return await database.transact(lambda connection: connection.run_sync(_upgrade, database.place))
 
 
+def known() -> list[str]:
+    """The names of all steps, oldest first."""
+    return [script.revision for script in ScriptDirectory(str(Path(__file__).parent)).walk_revisions()][::-1]
+
+
+async def missing(database: Database) -> list[str]:
+    """The names of the steps that `migrate` would apply; makes nothing. Raises as `migrate` does."""
+    if database.kind is Kind.SQLITE and not _is_file_there(database):
+        return known()
+    async with database.read() as connection:
+        return await connection.run_sync(_missing, database.place)
+
+
 @asynccontextmanager
 async def _alone(database: Database) -> AsyncIterator[None]:
     """Holds the lock of migrations until they are committed, so on a connection beside theirs.
@@ -71,13 +84,7 @@ def _upgrade(connection: Connection, place: str) -> list[str]:
     config = AlembicConfig()
     config.set_main_option("script_location", str(Path(__file__).parent))
     config.attributes["connection"] = connection
-    scripts = ScriptDirectory.from_config(config)
-    known = [script.revision for script in scripts.walk_revisions()][::-1]
-    applied = MigrationContext.configure(connection).get_current_heads()
-    for revision in applied:
-        if revision not in known:
-            raise ConfigError("database", place, f"it was made by a newer relaygate (step {revision}), which is needed")
-    missing = known[known.index(applied[0]) + 1 :] if applied else known
+    missing = _missing(connection, place)
     if missing:
         logger = logging.getLogger("asyncmy")
         logger.addFilter(_is_news)
@@ -88,9 +95,22 @@ def _upgrade(connection: Connection, place: str) -> list[str]:
     return missing
 
 
+def _missing(connection: Connection, place: str) -> list[str]:
+    steps = known()
+    applied = MigrationContext.configure(connection).get_current_heads()
+    for revision in applied:
+        if revision not in steps:
+            raise ConfigError("database", place, f"it was made by a newer relaygate (step {revision}), which is needed")
+    return steps[steps.index(applied[0]) + 1 :] if applied else steps
+
+
 def _is_news(record: logging.LogRecord) -> bool:
     """MySQL's primary keys have no names, and MariaDB says so of each, through the driver's log."""
     return "ignored for PRIMARY key" not in record.getMessage()
+
+
+def _is_file_there(database: Database) -> bool:
+    return Path(database.url.database or "").exists()
 
 
 def _prepare_file(database: Database) -> None:

@@ -16,9 +16,12 @@ class Restarts:
 
     def delay_s(self, lived_s: float) -> float | None:
         """Returns how long to wait before the next start, None where there is to be none."""
+        delay_s = self.patient_delay_s(lived_s)
+        return None if self._deaths >= DEATHS_MAX else delay_s
+
+    def patient_delay_s(self, lived_s: float) -> float:
+        """The same for a death that is never a reason to give up."""
         if lived_s >= STEADY_S:
             self._deaths = 0
         self._deaths += 1
-        if self._deaths >= DEATHS_MAX:
-            return None
-        return min(FIRST_DELAY_S * 2.0 ** (self._deaths - 1), LONGEST_DELAY_S)
+        return min(FIRST_DELAY_S * 2.0 ** min(self._deaths - 1, DEATHS_MAX), LONGEST_DELAY_S)

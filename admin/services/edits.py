@@ -6,7 +6,7 @@ is nothing that a finer lock would let run at the same time.
 """
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -33,8 +33,11 @@ class Edit(NamedTuple):
 
 
 class Editor:
-    """Makes edits. `validate` is given all routes as they will be, and raises ConfigError if they cannot be used;
-    `now_ms` is the clock, in milliseconds since 1970.
+    """Makes edits. `validate` is given the routes that are new or changed, and raises ConfigError if they cannot be
+    used; `now_ms` is the clock, in milliseconds since 1970.
+
+    Routes that an edit does not touch are not validated with it. What has become of them meanwhile (a file that is
+    gone, a setting that forbids them now) is no fault of the edit, which may be a step to put it right.
     """
 
     def __init__(self, database: Database, validate: Callable[[Routes], None], now_ms: Callable[[], int]) -> None:
@@ -52,15 +55,25 @@ class Editor:
         It may be called again, when the transaction lost to another one. Raises ConfigError.
         """
 
+        async def decide_alone(_: AsyncConnection, before: Routes) -> Routes:
+            return decide(before)
+
+        return await self.edit_with(actor, verb, decide_alone)
+
+    async def edit_with(
+        self, actor: str, verb: str, decide: Callable[[AsyncConnection, Routes], Awaitable[Routes]]
+    ) -> Edit:
+        """An edit whose `decide` reads and writes more than routes, in the same transaction."""
+
         async def work(connection: AsyncConnection) -> Edit:
             config = select(tables.locks.c.name).where(tables.locks.c.name == "config")
             await connection.execute(config.with_for_update())
             created_at, before = await _stored(connection)
-            after = decide(before)
+            after = await decide(connection, before)
             changed = rule.of_routes(before, after)
             if not changed:
                 return Edit(await newest(connection), [])
-            self._validate(after)
+            self._validate({change.name: after[change.name] for change in changed if change.after is not None})
             now_ms = self._now_ms()
             await _write(connection, changed, after, created_at, now_ms)
             summary = rule.summary(verb, changed)

@@ -3,16 +3,21 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
+import msgspec
 from sqlalchemy import or_, select
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from admin import tables
 from admin.rules import route_specs, three_way
+from admin.rules.additions import Additions, Existing, additions
 from admin.rules.three_way import Plan
+from admin.services import settings
 from admin.services.edits import Editor, read_routes
 from admin.services.failures import DuplicateRoute, NoSuchRoute
-from proxy.config import Route
+from proxy.config import ConfigError, Route
 from proxy.sources import values
 
+LAST_APPLIED = "routes_of_the_file"
 _COLUMNS = (tables.routes.c.prefix, tables.routes.c.spec, tables.routes.c.created_at, tables.routes.c.updated_at)
 
 
@@ -76,16 +81,19 @@ class Routes:
 
         return (await self._editor.edit(actor, "create", decide)).version
 
-    async def replace(self, prefix: str, route: Route, actor: str) -> int:
-        """Returns the newest version. Raises NoSuchRoute, ConfigError."""
-        ((name, checked),) = route_specs.checked({prefix: route}).items()
+    async def update(self, prefix: str, change: Callable[[Route], Route], actor: str) -> int:
+        """Makes of a route what `change` makes of it, and returns the newest version. Raises NoSuchRoute, ConfigError.
+
+        `change` is given the route as it is in the transaction that writes it, so of two updates none is lost.
+        """
+        name = _known_spelling(prefix)
 
         def decide(current: dict[str, Route]) -> dict[str, Route]:
             if name not in current:
-                raise NoSuchRoute(name)
-            return current | {name: checked}
+                raise NoSuchRoute(prefix)
+            return current | route_specs.checked({name: change(current[name])})
 
-        return (await self._editor.edit(actor, "replace", decide)).version
+        return (await self._editor.edit(actor, "change", decide)).version
 
     async def delete(self, prefix: str, actor: str) -> int:
         """Returns the new version. Raises NoSuchRoute, ConfigError."""
@@ -107,31 +115,48 @@ class Routes:
 
         return [change.name for change in (await self._editor.edit(actor, "delete", decide)).changes]
 
-    async def plan(self, wanted: Mapping[str, Route], last_applied: Mapping[str, Route] | None) -> Plan:
-        """What `apply` would do. Raises ConfigError."""
-        return self._planner(wanted, last_applied)(await self.all())
+    async def add(self, wanted: Mapping[str, Route], existing: Existing, actor: str) -> Additions:
+        """Adds routes; what becomes of those that are there, `existing` says. Raises ConfigError."""
+        checked = route_specs.checked(wanted)
+        made: list[Additions] = []
 
-    async def apply(self, wanted: Mapping[str, Route], last_applied: Mapping[str, Route] | None, actor: str) -> Applied:
-        """Applies a file that has the routes `wanted` and had `last_applied` when it was last applied (None: never).
+        def decide(current: dict[str, Route]) -> dict[str, Route]:
+            made.append(additions(current, checked, existing))
+            return made[-1].plan.result(current)
+
+        await self._editor.edit(actor, "import", decide)
+        return made[-1]
+
+    async def plan(self, wanted: Mapping[str, Route]) -> Plan:
+        """What `apply` would do. Raises ConfigError."""
+        checked = route_specs.checked(wanted)
+        async with self._database.read() as connection:
+            return three_way.plan(await read_routes(connection), checked, await last_applied(connection))
+
+    async def apply(self, wanted: Mapping[str, Route], actor: str) -> Applied:
+        """Applies a file that has the routes `wanted`, and keeps them as what was last applied, in one transaction.
 
         `rules/three_way.py` decides. Raises ConfigError.
         """
-        planner = self._planner(wanted, last_applied)
+        checked = route_specs.checked(wanted)
         made: list[Plan] = []
 
-        def decide(current: dict[str, Route]) -> dict[str, Route]:
-            made.append(planner(current))
+        async def decide(connection: AsyncConnection, current: dict[str, Route]) -> dict[str, Route]:
+            made.append(three_way.plan(current, checked, await last_applied(connection)))
+            await settings.write(connection, LAST_APPLIED, msgspec.json.encode(checked).decode())
             return made[-1].result(current)
 
-        edit = await self._editor.edit(actor, "apply", decide)
+        edit = await self._editor.edit_with(actor, "apply", decide)
         return Applied(made[-1], edit.version)
 
-    def _planner(
-        self, wanted: Mapping[str, Route], last_applied: Mapping[str, Route] | None
-    ) -> Callable[[Mapping[str, Route]], Plan]:
-        checked = route_specs.checked(wanted)
-        last = None if last_applied is None else dict(last_applied)
-        return lambda current: three_way.plan(current, checked, last)
+
+async def last_applied(connection: AsyncConnection) -> dict[str, Route] | None:
+    """What the file said when it was last applied, None where none ever was. Raises ConfigError."""
+    kept = await settings.read(connection, LAST_APPLIED)
+    try:
+        return None if kept is None else msgspec.json.decode(kept, type=dict[str, Route])
+    except msgspec.DecodeError as error:
+        raise ConfigError("database", LAST_APPLIED, str(error)) from None
 
 
 def _known_spelling(prefix: str) -> str:

@@ -14,20 +14,11 @@ class Settings:
 
     async def get(self, name: str) -> str | None:
         async with self._database.read() as connection:
-            return await connection.scalar(select(settings.c.value).where(settings.c.name == name))
+            return await read(connection, name)
 
     async def put(self, name: str, value: str) -> None:
         """Sets it, whether it is there or not."""
-
-        async def work(connection: AsyncConnection) -> None:
-            changed = await connection.execute(update(settings).where(settings.c.name == name).values(value=value))
-            if changed.rowcount == 0:
-                try:
-                    await connection.execute(insert(settings).values(name=name, value=value))
-                except IntegrityError as error:  # another has put it in the meantime: now there is a row to update
-                    raise TransactionLost("the setting was put twice at once") from error
-
-        await self._database.transact(work)
+        await self._database.transact(lambda connection: write(connection, name, value))
 
     async def delete(self, name: str) -> None:
         """Removes it; it is no error if it is not there."""
@@ -36,3 +27,17 @@ class Settings:
             await connection.execute(delete(settings).where(settings.c.name == name))
 
         await self._database.transact(work)
+
+
+async def read(connection: AsyncConnection, name: str) -> str | None:
+    return await connection.scalar(select(settings.c.value).where(settings.c.name == name))
+
+
+async def write(connection: AsyncConnection, name: str, value: str) -> None:
+    """Sets it, whether it is there or not. Raises TransactionLost where another one does so at the same time."""
+    changed = await connection.execute(update(settings).where(settings.c.name == name).values(value=value))
+    if changed.rowcount == 0:
+        try:
+            await connection.execute(insert(settings).values(name=name, value=value))
+        except IntegrityError as error:  # another has put it in the meantime: now there is a row to update
+            raise TransactionLost("the setting was put twice at once") from error

@@ -12,6 +12,7 @@ from admin.rules.changes import Change
 from admin.services.edits import Editor, newest
 from admin.services.failures import NoSuchVersion
 from proxy.config import ConfigError, Route
+from proxy.shared_state.published import Mark, RoutesSection
 
 _ROW = tables.config_versions.c
 _SUMMARY = (_ROW.number, _ROW.created_at, _ROW.actor, _ROW.summary)
@@ -50,15 +51,24 @@ class Versions:
         async with self._database.read() as connection:
             return await newest(connection)
 
-    async def current(self) -> tuple[int, dict[str, Route]]:
-        """The newest version's number and its routes: what workers should use. 0 and none before the first.
-
-        Both come from one row, so they belong together, whatever is edited meanwhile. Raises ConfigError.
-        """
-        query = select(_ROW.number, _ROW.document).order_by(_ROW.number.desc()).limit(1)
+    async def mark(self) -> Mark:
+        """Which version is the newest."""
+        query = select(_ROW.number, _ROW.created_at).order_by(_ROW.number.desc()).limit(1)
         async with self._database.read() as connection:
             row = (await connection.execute(query)).one_or_none()
-        return (0, {}) if row is None else (row.number, _routes(row.number, msgspec.json.decode(row.document)))
+        return Mark(0, 0) if row is None else Mark(*row)
+
+    async def current(self) -> RoutesSection:
+        """The newest version as workers should use it; number 0 and no routes before the first.
+
+        All comes from one row, so it belongs together, whatever is edited meanwhile. Raises ConfigError.
+        """
+        query = select(_ROW.number, _ROW.created_at, _ROW.document).order_by(_ROW.number.desc()).limit(1)
+        async with self._database.read() as connection:
+            row = (await connection.execute(query)).one_or_none()
+        if row is None:
+            return RoutesSection(0, {})
+        return RoutesSection(row.number, _routes(row.number, msgspec.json.decode(row.document)), row.created_at)
 
     async def list(self, after: int | None, limit: int) -> builtins.list[VersionSummary]:
         """At most `limit` versions, newest first, those older than the version `after` only."""

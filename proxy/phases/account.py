@@ -1,43 +1,72 @@
 """Account: what is counted and written down when a request has ended, whichever way it ended."""
 
 from time import perf_counter
+from typing import TYPE_CHECKING
 
 from proxy.access_log import AccessLog
+from proxy.errors import Source
 from proxy.exchange import Exchange, http_version
+from proxy.rules.records import RECORD, RECORD_BYTES
 from proxy.rules.redaction import redacted
-from proxy.statistics import CLIENT_LEFT, STATUS_CLASSES, Counts, Tally
+from proxy.rules.trace_context import parent_of
+from proxy.statistics import CLIENT_LEFT, STATUS_CLASSES
+from proxy.tallies import Kind, Tally
+
+if TYPE_CHECKING:
+    from proxy.tracing import Tracing
+
+TRACED_METHODS = frozenset(("CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "QUERY", "TRACE"))
+"""Methods that a span is named by. Others are any client's choice."""
+
+write_record = RECORD.pack_into
 
 
 def count(exchange: Exchange, tally: Tally) -> None:
-    """Counts the request. An open WebSocket's duration is its client's choice, and so no latency."""
+    """Writes down the request for the statistics: one record, its last field last."""
     ended_s = perf_counter()
-    route = tally.counts
-    if route is None:
-        route = tally.begin()
-    truncated = exchange.truncated
-    cause = exchange.cause
-    if cause is not None:
-        outcome = cause.word
-    elif truncated:
+    started_s = exchange.started_s
+    head_s = exchange.head_s
+    sent_s = exchange.sent_s
+    kind: Kind = exchange.status
+    if exchange.cause is not None or exchange.truncated or exchange.attempts > 1:
+        kind = (kind, exchange.cause, exchange.truncated, exchange.response_started, exchange.attempts)
+    key = tally.keys.get(kind)
+    if key is None:
+        key = new_key(exchange, tally, kind)
+    journal = tally.journal
+    position = journal.position
+    write_record(
+        journal.area,
+        position,
+        exchange.request_bytes,
+        exchange.response_bytes,
+        ended_s - started_s,
+        head_s and head_s - started_s,
+        sent_s and sent_s - started_s,
+        sent_s and ended_s - sent_s,
+        key,
+        journal.generation,
+    )
+    journal.position = position = position + RECORD_BYTES
+    if position > journal.limit:
+        tally.make_room()
+
+
+def new_key(exchange: Exchange, tally: Tally, kind: Kind) -> int:
+    """Returns where the key lies that a request has with all others of its route and kind."""
+    if exchange.cause is not None:
+        outcome = exchange.cause.word
+    elif exchange.truncated:
         outcome = CLIENT_LEFT
     else:
         outcome = STATUS_CLASSES[exchange.status]
-    counts = route.outcomes.get(outcome)
-    if counts is None:
-        counts = route.outcomes[outcome] = Counts()
-    counts.requests += 1
-    counts.request_bytes += exchange.request_bytes
-    counts.response_bytes += exchange.response_bytes
-    if exchange.attempts > 1:
-        counts.retries += exchange.attempts - 1
-    if truncated and exchange.response_started:
-        counts.truncated += 1
-    started_s = exchange.started_s
-    if exchange.status != 101:
-        tally.durations_s.append(ended_s - started_s)
-    head_s = exchange.head_s
-    if head_s:
-        tally.heads_s.append(head_s - started_s)
+    return tally.key(
+        kind,
+        outcome,
+        max(0, exchange.attempts - 1),
+        truncated=exchange.truncated and exchange.response_started,
+        opened=exchange.status == 101,
+    )
 
 
 def account(exchange: Exchange, log: AccessLog) -> None:
@@ -61,3 +90,42 @@ def account(exchange: Exchange, log: AccessLog) -> None:
             "duration_ms": round((perf_counter() - exchange.started_s) * 1000, 3),
         }
     )
+
+
+def trace(exchange: Exchange, tracing: "Tracing") -> None:
+    """Makes the request a span, by OpenTelemetry's semantic conventions for HTTP servers.
+
+    Health is no request of a client's. Path and query are left out, since they may hold secrets.
+    """
+    scope = exchange.scope
+    route = getattr(exchange, "route", None)
+    cause = exchange.cause
+    if route is None and cause is None:
+        return
+    method = scope.get("method", "GET")
+    known = method in TRACED_METHODS
+    attributes: dict[str, str | int] = {
+        "http.request.method": method if known else "_OTHER",
+        "http.request.body.size": exchange.request_bytes,
+        "http.response.body.size": exchange.response_bytes,
+        "network.protocol.version": http_version(scope),
+        "url.scheme": scope["scheme"],
+        "relaygate.request_id": exchange.request_id.decode(),
+        "relaygate.attempts": exchange.attempts,
+    }
+    name = method if known else "HTTP"
+    if route is not None:
+        name = f"{name} {route.prefix}"
+        attributes["http.route"] = route.prefix
+        attributes["relaygate.upstream"] = route.authority.decode()
+    if exchange.status:
+        attributes["http.response.status_code"] = exchange.status
+    failed = exchange.status >= 500
+    if failed:
+        attributes["error.type"] = str(exchange.status)
+    if cause is not None:
+        attributes["error.type"] = cause.word
+        failed = cause.source is not Source.CLIENT
+    elif exchange.truncated:
+        attributes["error.type"] = CLIENT_LEFT
+    tracing.add(name, parent_of(scope["headers"]), perf_counter() - exchange.started_s, attributes, failed=failed)

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from proxy.errors import METHOD_NOT_ALLOWED, Cause, RelayError
+from proxy.errors import METHOD_NOT_ALLOWED, NO_STATISTICS, Cause, RelayError
 from proxy.exchange import Exchange
 from proxy.rules.headers import Header
 
@@ -38,6 +38,15 @@ async def answer_health(exchange: Exchange) -> None:
     if exchange.scope["method"] not in ("GET", "HEAD"):
         raise RelayError(METHOD_NOT_ALLOWED)
     await answer_json(exchange, 200, {"status": "ok"}, [])
+
+
+async def answer_statistics(exchange: Exchange, summary: bytes | None) -> None:
+    """Answers `server.stats_path` with a JSON document that somebody else has made. Raises RelayError without one."""
+    if exchange.scope["method"] not in ("GET", "HEAD"):
+        raise RelayError(METHOD_NOT_ALLOWED)
+    if summary is None:
+        raise RelayError(NO_STATISTICS)
+    await answer_json(exchange, 200, msgspec.Raw(summary), [])
 
 
 async def answer_json(exchange: Exchange, status: int, content: Any, extra: list[tuple[bytes, bytes]]) -> None:

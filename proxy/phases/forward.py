@@ -34,6 +34,8 @@ async def forward(exchange: Exchange, connection: Connection) -> None:
     settings = exchange.route.settings
     connection.begin(exchange.scope["method"])
     connection.write(upstream_request(exchange))
+    if exchange.tally is not None and exchange.attempts == 1:
+        exchange.sent_s = perf_counter()
     upload = None
     if exchange.body_received:
         connection.finish_request()

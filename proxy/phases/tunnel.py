@@ -84,6 +84,8 @@ async def tunnel(exchange: Exchange, connection: Connection, sockets: ClientSock
     connection.begin("GET")
     connection.may_switch = True
     connection.write(handshake(exchange, key))
+    if exchange.attempts == 1:
+        exchange.sent_s = perf_counter()
     connection.finish_request()
     try:
         head = await connection.head(exchange.route.settings.head_timeout_s)

@@ -32,8 +32,13 @@ class ConfigFeed:
         self._guard = guard
         self._use = use
         self._last_good = last_good
-        self.version = 0
-        """The version in use; 0 before the first."""
+        self._reader = published.RoutesReader()
+        self._mark = published.Mark(0, 0)
+
+    @property
+    def version(self) -> int:
+        """The number of the version in use; 0 before the first."""
+        return self._mark.version
 
     def begin(self) -> None:
         """Uses what lay on disk, until Redis tells more."""
@@ -43,18 +48,19 @@ class ConfigFeed:
 
     async def refresh(self) -> None:
         """Takes what is published, if it is another version than the one in use. Raises StoreUnavailable."""
-        version = published.version_number(await self._guard.call(lambda: self._client.get(CONFIG_VERSION)))
-        if version is None or version == self.version:
+        mark = published.decode_mark(await self._guard.call(lambda: self._client.get(CONFIG_VERSION)))
+        if mark is None or mark == self._mark:
             return
         data = await self._guard.call(lambda: self._client.hget(CONFIG_SECTIONS, published.ROUTES))
         if not isinstance(data, bytes):
             return
         try:
-            section = published.decode_routes(data)
+            section = self._reader.read(data)
         except msgspec.DecodeError as error:
             log.error("published configuration not used: %s", error)  # noqa: TRY400 - a line, not a traceback
-            self.version = version
+            self._mark = mark
             return
+        await asyncio.sleep(0)  # with many routes, decoding and compiling would together stop the loop for too long
         if self._take(section):
             await asyncio.to_thread(self._keep, data)
 
@@ -74,7 +80,7 @@ class ConfigFeed:
                 await channel.get_message(timeout=POLL_S)
 
     def _take(self, section: published.RoutesSection) -> bool:
-        self.version = section.version
+        self._mark = section.mark
         try:
             self._use(section.routes)
         except Exception as error:

@@ -17,7 +17,6 @@ it may be of another version and configuration. Its data is on disk before it en
 
 import asyncio
 import contextlib
-import ctypes
 import fcntl
 import filecmp
 import hashlib
@@ -38,6 +37,7 @@ from typing import NamedTuple, Self
 from urllib.parse import quote
 
 from proxy.config import ConfigError
+from proxy.parent_death import end_with_parent
 
 log = logging.getLogger("relaygate")
 
@@ -56,10 +56,7 @@ SOCKET_PATH_BYTES_MAX = 107
 """`sun_path` is 108 bytes with the zero at its end (unix(7))."""
 
 LOG_BYTES_MAX = 1024 * 1024
-PR_SET_PDEATHSIG = 1
 WHERE = "embedded redis"
-
-_libc = ctypes.CDLL(None)
 
 
 class Program(NamedTuple):
@@ -67,14 +64,6 @@ class Program(NamedTuple):
 
     path: str
     version: tuple[int, ...]
-
-
-def end_with_parent() -> None:
-    """A `preexec_fn`: has the kernel send SIGTERM to the new process when the thread that started it ends.
-
-    So a process is to be started from a thread that lives as long as its own, which is the main thread.
-    """
-    _libc.prctl(PR_SET_PDEATHSIG, int(signal.SIGTERM), 0, 0, 0)
 
 
 def find_program() -> Program:
@@ -115,7 +104,7 @@ def _version(path: str) -> tuple[int, ...]:
 
 
 class EmbeddedRedis:
-    """One server on one directory. Start it from the main thread; see `end_with_parent`."""
+    """One server on one directory. Start it from the main thread; see `parent_death.py`."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory.resolve()

@@ -9,13 +9,19 @@ CONFIG_SECTIONS = "relaygate:{config}:sections"
 """Hash: name of a section -> its content in msgpack. What the control plane has published."""
 
 CONFIG_VERSION = "relaygate:{config}:version"
-"""Integer: the version of what is published, raised in the transaction that writes the sections. Absent: nothing is."""
+"""Which version is published, `number@time` (milliseconds since 1970), set in the transaction that writes the sections.
+
+Absent: none is.
+"""
 
 CONFIG_CHANNEL = "relaygate:{config}:changed"
 """Channel: each new version is announced here. Announcements can get lost; the version is what counts."""
 
 EVENTS = "relaygate:events"
-"""Stream: what workers report to the control plane, in msgpack."""
+"""Stream: what workers report to the control plane, in msgpack (`events.py`)."""
 
 WORKERS = "relaygate:workers"
-"""Hash: id of a worker -> what it last said of itself, in msgpack."""
+"""Hash: name of a worker -> what it last said of itself, in msgpack (`worker_state.py`)."""
+
+SUMMARY = "relaygate:summary"
+"""String, with an expiry: the figures of all workers in JSON, as workers answer them at `server.stats_path`."""

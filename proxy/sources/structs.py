@@ -6,6 +6,7 @@ table of what a type cannot say.
 """
 
 import difflib
+import functools
 import re
 from collections.abc import Callable, Collection
 from enum import StrEnum
@@ -15,7 +16,19 @@ from typing import Any, NamedTuple, TypeVar
 import msgspec
 from msgspec import inspect
 
-from proxy.config import Admin, Config, ConfigError, Database, ListenerTls, Redis, Route, Server, Struct, UpstreamTls
+from proxy.config import (
+    Admin,
+    Config,
+    ConfigError,
+    Database,
+    ListenerTls,
+    Redis,
+    Retention,
+    Route,
+    Server,
+    Struct,
+    UpstreamTls,
+)
 from proxy.sources import values, yaml_document
 
 AnyStruct = TypeVar("AnyStruct", bound=Struct)
@@ -23,9 +36,12 @@ AnyStruct = TypeVar("AnyStruct", bound=Struct)
 CHECKS: dict[tuple[type[Struct], str], Callable[[str], str]] = {
     (Server, "host"): values.listen_address,
     (Server, "health_prefix"): values.health_prefix,
+    (Server, "stats_path"): values.prefix,
     (Admin, "host"): values.listen_address,
+    (Admin, "trusted_proxies"): values.network,
     (Route, "target"): values.target,
     (Route, "via"): values.via,
+    (Server, "tracing"): values.target,
     (UpstreamTls, "server_name"): values.host_name,
 }
 FILES = (
@@ -33,8 +49,16 @@ FILES = (
     | {(ListenerTls, name) for name in ("certificate", "key", "client_ca")}
     | {(UpstreamTls, name) for name in ("ca", "certificate", "key")}
 )
-SECTIONS: dict[str, type[Struct]] = {"server": Server, "admin": Admin, "redis": Redis, "database": Database}
+SECTIONS: dict[str, type[Struct]] = {
+    "server": Server,
+    "admin": Admin,
+    "redis": Redis,
+    "database": Database,
+    "retention": Retention,
+}
 """The sections whose fields other layers may set too."""
+fields_of = functools.cache(msgspec.structs.fields)
+"""A struct's fields. To evaluate the annotations anew for each of 10,000 routes takes a second."""
 # A password in a URL is refused, and must not be printed while doing so.
 _USERINFO = re.compile(r"(?<=//)[^/]*(?=@)")
 
@@ -99,14 +123,14 @@ class Reader:
 
     def _struct(self, struct: type[AnyStruct], value: Any, path: yaml_document.Path) -> AnyStruct:
         fields = self._fields(struct, value, path)
-        for field in msgspec.structs.fields(struct):
+        for field in fields_of(struct):
             if field.required and field.name not in fields:
                 raise ConfigError(self.where(path), ".".join((*path, field.name)), "missing")
         return struct(**fields)
 
     def _fields(self, struct: type[Struct], value: Any, path: yaml_document.Path) -> dict[str, Any]:
         mapping = self._mapping(value, path)
-        types = {field.name: field.type for field in msgspec.structs.fields(struct)}
+        types = {field.name: field.type for field in fields_of(struct)}
         self._refuse_unknown(mapping, types, path)
         return {name: self._field(struct, name, types[name], item, (*path, name)) for name, item in mapping.items()}
 
@@ -134,12 +158,17 @@ class Reader:
 
 
 def from_text(struct: type[Struct], name: str, given: Given) -> Any:
-    """One field from the text of a variable or an option; `null` is None where the field may be None."""
-    type_ = next(field.type for field in msgspec.structs.fields(struct) if field.name == name)
+    """One field from the text of a variable or an option.
+
+    `null` is None where the field may be None; what stands between commas are the items of a list.
+    """
+    type_ = next(field.type for field in fields_of(struct) if field.name == name)
     text = given.value.strip()
     if isinstance(type_, type) and issubclass(type_, StrEnum):
         text = text.lower()
-    value = None if text == "null" and _may_be_none(type_) else text
+    value: Any = None if text == "null" and _may_be_none(type_) else text
+    if type_ == tuple[str, ...]:
+        value = [item.strip() for item in text.split(",")]
     return checked(struct, name, convert(type_, value, given, strict=value is None), given)
 
 
@@ -156,7 +185,7 @@ def checked(struct: type[Struct], name: str, value: Any, given: Given) -> Any:
     if value is None or check is None:
         return value
     try:
-        return check(value)
+        return tuple(map(check, value)) if isinstance(value, tuple) else check(value)
     except ValueError as error:
         raise given.refuse(str(error)) from None
 
@@ -182,6 +211,8 @@ def expectation(info: inspect.Type) -> str:
             return f"a number from {low:g} to {high:.0f}"
         case inspect.EnumType(cls=cls):
             return f"one of {', '.join(cls)}"
+        case inspect.VarTupleType():
+            return "a list of text"
         case inspect.BoolType():
             return "true or false"
         case inspect.NoneType():

@@ -60,6 +60,14 @@ def listen_address(text: str) -> str:
         raise ValueError("an IP address such as 127.0.0.1, 0.0.0.0 or ::1, or localhost") from None
 
 
+def network(text: str) -> str:
+    """A network such as `10.0.0.0/8`; one address is the network of itself."""
+    try:
+        return str(ipaddress.ip_network(text))
+    except ValueError:
+        raise ValueError("networks such as 10.0.0.0/8 or 192.0.2.1, without bits set behind the prefix") from None
+
+
 def host_name(text: str) -> str:
     """A DNS name (in ASCII, lower case) or an IP address."""
     try:

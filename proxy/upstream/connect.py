@@ -51,6 +51,11 @@ class Origin(NamedTuple):
     idle_connection_s: float
     allow_private_targets: bool
 
+    @property
+    def server_name(self) -> str:
+        """The name that a TLS handshake asks for, and that the certificate must be good for."""
+        return (self.tls and self.tls.server_name) or self.host
+
 
 async def connect(origin: Origin, context: SessionContext | None) -> Connection:
     """Returns a new connection to the origin. Raises RelayError with the cause in one word."""
@@ -72,14 +77,11 @@ async def _connect(origin: Origin, context: SessionContext | None) -> Connection
     )
     try:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        server_name = None
-        if origin.tls is not None:
-            server_name = origin.tls.server_name or origin.host
         _, connection = await loop.create_connection(
             lambda: Connection(loop, origin.response_head_bytes_max),
             sock=sock,
             ssl=context,
-            server_hostname=server_name,
+            server_hostname=None if context is None else origin.server_name,
         )
     except BaseException as error:
         sock.close()

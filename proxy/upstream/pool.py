@@ -9,7 +9,10 @@ import contextlib
 import logging
 import math
 from collections import deque
+from collections.abc import Callable, Set
+from weakref import WeakValueDictionary
 
+from proxy.config import UpstreamTls
 from proxy.errors import POOL_FULL, RelayError, TargetRefused
 from proxy.upstream.connect import Origin, connect
 from proxy.upstream.connection import Connection
@@ -27,12 +30,17 @@ class Pool:
     `open` counts those in use, idle and being made; it never exceeds the cap.
     """
 
-    def __init__(self, origin: Origin, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self,
+        origin: Origin,
+        loop: asyncio.AbstractEventLoop,
+        context_for: Callable[[UpstreamTls], SessionContext] = client_context,
+    ) -> None:
         """Raises OSError or ssl.SSLError where the origin's TLS files are unusable."""
         self.origin = origin
         self.open = 0
         self._loop = loop
-        self._context: SessionContext | None = None if origin.tls is None else client_context(origin.tls)
+        self._context: SessionContext | None = None if origin.tls is None else context_for(origin.tls)
         self._idle: list[Connection] = []
         self._queue: deque[asyncio.Future[Connection | None]] = deque()
         self._retired = False
@@ -72,7 +80,7 @@ class Pool:
             self._free_a_place()
             return
         if connection.exchanges == 1 and self._context is not None:
-            self._context.session = connection.tls_session() or self._context.session
+            self._context.remember(self.origin.server_name, connection.tls_session())
         while self._queue:
             waiter = self._queue.popleft()
             if not waiter.done():
@@ -97,6 +105,8 @@ class Pool:
     def retire(self) -> None:
         """Closes idle connections now and the others when their exchanges end: no route leads here any more."""
         self._retired = True
+        if self._context is not None:
+            self._context.forget(self.origin.server_name)
         for connection in self._idle:
             connection.abort()
             self.open -= 1
@@ -153,6 +163,7 @@ class Pools:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._by_origin: dict[Origin, Pool] = {}
+        self._contexts: WeakValueDictionary[UpstreamTls, SessionContext] = WeakValueDictionary()
 
     def get(self, origin: Origin) -> Pool:
         """Returns the pool of an origin, made at its first use.
@@ -161,12 +172,12 @@ class Pools:
         """
         pool = self._by_origin.get(origin)
         if pool is None:
-            pool = self._by_origin[origin] = Pool(origin, self._loop)
+            pool = self._by_origin[origin] = Pool(origin, self._loop, self._context_for)
         return pool
 
-    def keep_only(self, origins: set[Origin]) -> None:
-        """Retires the pools of all other origins."""
-        for origin in set(self._by_origin) - origins:
+    def keep_only(self, pools: Set[Pool]) -> None:
+        """Retires all other pools."""
+        for origin in [origin for origin, pool in self._by_origin.items() if pool not in pools]:
             self._by_origin.pop(origin).retire()
 
     def sweep(self) -> None:
@@ -174,3 +185,9 @@ class Pools:
         now_s = self._loop.time()
         for pool in self._by_origin.values():
             pool.sweep(now_s)
+
+    def _context_for(self, tls: UpstreamTls) -> SessionContext:
+        context = self._contexts.get(tls)
+        if context is None:
+            context = self._contexts[tls] = client_context(tls)
+        return context

@@ -47,10 +47,19 @@ def serving(
     *,
     base_url: str = "http://127.0.0.1:8001",
     probes: Mapping[str, Probe] | None = None,
+    peer: str | None = None,
     **options: Any,
 ) -> Iterator[Client]:
-    """A client of an app; `options` go to `create_app`."""
+    """A client of an app, connected from `peer`; `options` go to `create_app`."""
     options.setdefault("token_hash", TOKEN_HASH)
     app = create_app(memory.services, probes=probes or {"database": there}, **options)
+    if peer is not None:
+        called = app.asgi_handler
+
+        async def from_peer(scope: Any, receive: Any, send: Any) -> None:
+            scope["client"] = (peer, 1)
+            await called(scope, receive, send)
+
+        app.asgi_handler = from_peer
     with TestClient(app, base_url=base_url, raise_server_exceptions=False) as client:
         yield client

@@ -1,16 +1,23 @@
 """The SQL side of the control plane in memory: as strict as the real one, and forgetful."""
 
+import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
 
 from admin.context import Services
+from admin.rules.deltas import EVERYTHING, Key, rolled_up
+from admin.rules.figures import Counters, Detail, Dropped, Overview, Point, PrefixFigures, Totals
+from admin.rules.outcomes import errors, requests
+from admin.rules.periods import ALL_TIME_S, DAY_S, MINUTE_S, Range, graph, slot_of, starts
 from admin.services.failures import DuplicateRoute, NoSuchRoute, NoSuchVersion
 from proxy.config import ConfigError, Route
+from proxy.shared_state.worker_state import WorkerState
 from proxy.sources import values
+from proxy.statistics import RouteCounts, StatisticsDelta
 
 
 @dataclass(frozen=True)
@@ -137,10 +144,10 @@ class Routes:
         self.stored[prefix] = Stored(prefix, route, now_ms(), now_ms())
         return self.versions.record(actor, f"add {prefix}")
 
-    async def replace(self, prefix: str, route: Route, actor: str) -> int:
-        route = checked(route)
+    async def update(self, prefix: str, change: Callable[[Route], Route], actor: str) -> int:
         if prefix not in self.stored:
             raise NoSuchRoute
+        route = checked(change(self.stored[prefix].route))
         self.stored[prefix] = Stored(prefix, route, self.stored[prefix].created_at, now_ms())
         return self.versions.record(actor, f"change {prefix}")
 
@@ -203,6 +210,105 @@ class Actions:
         ][:limit]
 
 
+@dataclass
+class Statistics:
+    """Adds up `deltas` anew for each question. While `down`, only the last counters are known."""
+
+    deltas: list[StatisticsDelta] = field(default_factory=list)
+    dropped: list[Dropped] = field(default_factory=list)
+    now_s: float = field(default_factory=time.time)
+    down: bool = False
+    known: Counters | None = None
+
+    def rows(self, period_s: int, since_s: float = 0, until_s: float = math.inf) -> dict[Key, RouteCounts]:
+        """What lies in the slots of a period that began in a range."""
+        found: dict[Key, RouteCounts] = {EVERYTHING: RouteCounts("", "")}
+        for slot, rows in rolled_up(self.deltas).items():
+            if slot.period_s == period_s and since_s <= slot.start_s < until_s:
+                for key, row in rows.items():
+                    found.setdefault(key, RouteCounts("", "")).add(row)
+        return found
+
+    def named(self, *range_s: Any) -> list[RouteCounts]:
+        rows = self.rows(*range_s)
+        del rows[EVERYTHING]
+        return [msgspec.structs.replace(rows[key], prefix=key[0], authority=key[1]) for key in sorted(rows)]
+
+    async def totals(self) -> Totals:
+        recent = self.rows(MINUTE_S, starts(MINUTE_S, 5, self.now_s)[0])
+        return Totals(self.rows(ALL_TIME_S)[EVERYTHING], recent[EVERYTHING], self.dropped)
+
+    async def overview(self, shown: Range, prefix: str | None) -> Overview:
+        refuse_nul(prefix or "")
+        figures: dict[str, PrefixFigures] = {}
+        for row in self.named(ALL_TIME_S):
+            before = figures.get(row.prefix, PrefixFigures(row.prefix, 0, 0, 0, 0, 0, 0))
+            figures[row.prefix] = before._replace(
+                requests=before.requests + requests(row),
+                errors=before.errors + errors(row),
+                last_at=max(before.last_at, int(row.last_s * 1000)),
+                today=self.of_days(1, row.prefix),
+                week=self.of_days(7, row.prefix),
+                month=self.of_days(30, row.prefix),
+            )
+        period_s, slots = graph(shown, min([slot_of(DAY_S, self.now_s).start_s, *self.days()]), self.now_s)
+        points = [self.point(period_s, start_s, prefix) for start_s in slots]
+        return Overview(await self.totals(), list(figures.values()), points)
+
+    def of_days(self, days: int, prefix: str) -> int:
+        rows = self.named(DAY_S, starts(DAY_S, days, self.now_s)[0])
+        return sum(requests(row) for row in rows if row.prefix == prefix)
+
+    def days(self) -> list[int]:
+        return [slot.start_s for slot in rolled_up(self.deltas) if slot.period_s == DAY_S]
+
+    def point(self, period_s: int, start_s: int, prefix: str | None) -> Point:
+        rows = self.named(period_s, start_s, start_s + 1)
+        shown = [row for row in rows if prefix is None or row.prefix == prefix]
+        return Point(start_s, sum(map(requests, shown)), sum(map(errors, shown)))
+
+    async def detail(self, range_s: tuple[int, int] | None) -> Detail:
+        if range_s is None:
+            return Detail(None, self.named(ALL_TIME_S))
+        refuse_long(*range_s)
+        since_s, until_s = range_s[0] // 60 * 60, -(-range_s[1] // 60) * 60
+        return Detail((since_s, until_s), self.named(MINUTE_S, since_s, until_s))
+
+    async def counters(self) -> tuple[Counters | None, bool]:
+        if not self.down:
+            self.known = Counters(self.named(ALL_TIME_S), self.dropped, 7)
+        return self.known, not self.down
+
+
+@dataclass(frozen=True)
+class Worker:
+    state: WorkerState
+    alive: bool
+
+
+@dataclass
+class Workers:
+    workers: list[Worker] = field(default_factory=list)
+
+    def all(self) -> Sequence[Worker]:
+        return self.workers
+
+    def living(self) -> Sequence[WorkerState]:
+        return [worker.state for worker in self.workers if worker.alive]
+
+
+@dataclass
+class Stream:
+    known: tuple[int, float] | None = (0, 0.0)
+    rate: float = 0.0
+
+    def lag(self) -> tuple[int, float] | None:
+        return self.known
+
+    def requests_per_second(self) -> float:
+        return self.rate
+
+
 class Memory:
     """All services, and what lies behind them."""
 
@@ -211,7 +317,12 @@ class Memory:
         self.routes = Routes(self.versions)
         self.settings = Settings()
         self.actions = Actions()
+        self.statistics = Statistics()
+        self.workers = Workers()
+        self.stream = Stream()
 
     @property
     def services(self) -> Services:
-        return Services(self.routes, self.versions, self.settings, self.actions)
+        return Services(
+            self.routes, self.versions, self.settings, self.actions, self.statistics, self.workers, self.stream
+        )

@@ -147,7 +147,7 @@ def test_a_login_resets_the_count(api: Api) -> None:
 
 def test_attempts_made_at_once_are_counted_one_by_one() -> None:
     async def scenario() -> list[int]:
-        authentication = Authentication(Memory().settings, CHOSEN_HASH, SecureCookies.AS_REQUESTED, lambda: 0.0)
+        authentication = Authentication(Memory().settings, CHOSEN_HASH, SecureCookies.AS_REQUESTED, now_s=lambda: 0.0)
         tried = (authentication.log_in("x" * 2000, "192.0.2.1") for _ in range(30))
         found = await asyncio.gather(*tried, return_exceptions=True)
         return [one.status for one in found if isinstance(one, Refusal)]
@@ -250,3 +250,40 @@ def test_an_api_that_others_reach_needs_a_token(host: str) -> None:
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.1.2.3", "::1", "localhost"])
 def test_on_loopback_it_may_start_without(host: str) -> None:
     refuse_to_start(host, None)
+
+
+# ---- behind proxies -------------------------------------------------------------------------------------------------
+
+PROXY = "10.0.0.1"
+
+
+def tried_from(api_peer: str, *forwarded_for: str, trusted: tuple[str, ...] = ("10.0.0.0/8",)) -> list[str]:
+    """The addresses in the log of actions of logins, one with each value of `X-Forwarded-For`."""
+    memory = Memory()
+    with serving(memory, peer=api_peer, trusted_proxies=trusted) as client:
+        for value in forwarded_for:
+            answer = client.post("/api/admin/login", json={"token": TOKEN}, headers={"x-forwarded-for": value})
+            assert answer.status_code == 200
+    return [one.address for one in memory.actions.actions]
+
+
+def test_behind_a_trusted_proxy_the_clients_own_address_is_recorded() -> None:
+    assert tried_from(PROXY, "203.0.113.5", "127.0.0.1, 203.0.113.6") == ["203.0.113.5", "203.0.113.6"]
+
+
+def test_nobody_else_is_believed() -> None:
+    assert tried_from("198.51.100.7", "203.0.113.5") == ["198.51.100.7"]
+    assert tried_from(PROXY, "203.0.113.5", trusted=()) == [PROXY]
+
+
+def test_each_client_behind_a_trusted_proxy_has_attempts_of_its_own_and_cannot_invent_others() -> None:
+    with serving(Memory(), peer=PROXY, trusted_proxies=["10.0.0.0/8"], token_hash=CHOSEN_HASH) as client:
+
+        def log_in(token: str, forwarded_for: str) -> int:
+            fields = {"x-forwarded-for": forwarded_for}
+            return client.post("/api/admin/login", json={"token": token}, headers=fields).status_code
+
+        tries = [log_in("wrong", f"192.0.2.{number}, 203.0.113.5") for number in range(PER_ADDRESS + 1)]
+        assert tries == [401] * PER_ADDRESS + [429]
+        assert log_in(CHOSEN, "203.0.113.5") == 429
+        assert log_in(CHOSEN, "203.0.113.6") == 200

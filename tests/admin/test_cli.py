@@ -4,9 +4,11 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 import yaml
+from sqlalchemy.engine import make_url
 
 from admin.database import Database
 from admin.services.edits import Editor
@@ -14,7 +16,7 @@ from admin.services.routes import Routes
 from admin.services.versions import Versions
 from loadtests.processes import free_port
 from proxy.config import Route
-from tests.sql_servers import with_database
+from tests.sql_servers import empty_database, execute, with_database
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -54,8 +56,11 @@ class Shell:
 
         async def story(database: Database) -> None:
             routes = Routes(Editor(database, lambda _: None, lambda: 1))
-            change = routes.create if await routes.get(prefix) is None else routes.replace
-            await change(prefix, Route(target=target), "token")
+            route = Route(target=target)
+            if await routes.get(prefix) is None:
+                await routes.create(prefix, route, "token")
+            else:
+                await routes.update(prefix, lambda _: route, "token")
 
         with_database(self.url, story)
 
@@ -112,7 +117,7 @@ def test_a_dry_run_is_not_what_was_last_applied(shell: Shell) -> None:
     shell.write({"/a": "http://a.example"})
     for _ in range(2):
         assert shell.done("apply", "--dry-run") == "+ /a http://a.example\n"
-    assert shell.stored() == (0, {})
+    assert not (shell.folder / "data").exists()
     assert shell.done("apply") == "+ /a http://a.example\n"
     shell.write({})
     assert shell.done("apply", "--dry-run") == "- /a http://a.example\n"
@@ -175,13 +180,38 @@ def test_a_database_that_cannot_be_reached_is_one_line_and_1(shell: Shell, comma
     assert "5ecret" not in said
 
 
+def test_a_database_that_refuses_is_one_line_and_1(shell: Shell) -> None:
+    """What PostgreSQL's driver calls a mistake of the statement."""
+    shell.write({})
+    with empty_database("postgresql", shell.folder) as url:
+        weak = f"relaygate_test_{uuid4().hex[:12]}"
+        statements = [f"CREATE ROLE {weak} LOGIN PASSWORD 'weak'", "REVOKE CREATE ON SCHEMA public FROM PUBLIC"]
+        execute(url, *statements)
+        try:
+            as_weak = make_url(url).set(username=weak, password="weak").render_as_string(hide_password=False)
+            said = refused(shell.run("apply", DATABASE_URL=as_weak), 1)
+            assert said.endswith(": permission denied for schema public\n")
+            nowhere = make_url(url).set(database="nowhere").render_as_string(hide_password=False)
+            assert 'database "nowhere" does not exist' in refused(shell.run("apply", DATABASE_URL=nowhere), 1)
+        finally:
+            execute(url, f"DROP ROLE {weak}")
+
+
+def test_a_database_that_is_not_there_is_one_line_without_numbers(shell: Shell) -> None:
+    shell.write({})
+    with empty_database("mariadb", shell.folder) as url:
+        nowhere = make_url(url).set(database="nowhere").render_as_string(hide_password=False)
+        said = refused(shell.run("apply", DATABASE_URL=nowhere), 1)
+    assert said.endswith(": Unknown database 'nowhere'\n")
+
+
 def test_a_file_that_is_no_database_is_one_line_and_1(shell: Shell) -> None:
     shell.write({})
     (shell.folder / "text.db").write_text("no database " * 100)
     assert "file is not a database" in refused(shell.run("export", DATABASE_URL="sqlite:///text.db"), 1)
 
 
-@pytest.mark.parametrize("command", ["export", "serve"])
+@pytest.mark.parametrize("command", ["apply", "serve"])
 def test_a_data_directory_that_cannot_be_made_is_one_line_and_2(shell: Shell, command: str) -> None:
     shell.write({}, data_dir="occupied")
     (shell.folder / "occupied").write_text("")

@@ -4,9 +4,12 @@ import asyncio
 from pathlib import Path
 
 import pytest
+from sqlalchemy import text
 
+from admin import migrations
 from admin.commands import apply, export, migrate
-from proxy.config import Config, Database, Forwarded, Route
+from admin.control_plane import looked_at, opened
+from proxy.config import Config, ConfigError, Database, Forwarded, Route
 from tests.sql_servers import KINDS, empty_database
 
 
@@ -31,5 +34,44 @@ def test_each_database_is_migrated_applied_to_and_exported(kind: str, tmp_path: 
         asyncio.run(story(Config(database=Database(url=url), data_dir=str(tmp_path), routes=routes)))
 
 
-def test_an_export_makes_the_tables_that_it_needs(tmp_path: Path) -> None:
-    assert asyncio.run(export(Config(data_dir=str(tmp_path)))) == "routes: {}\n"
+@pytest.mark.parametrize("kind", KINDS)
+def test_looking_makes_no_tables(kind: str, tmp_path: Path) -> None:
+    async def story(config: Config) -> None:
+        assert await apply(config, dry_run=True) == "+ /a http://a.example\n"
+        with pytest.raises(ConfigError, match=r"^database: .*: there is none yet, so there is nothing to export$"):
+            await export(config)
+        async with looked_at(config) as database:
+            assert await migrations.missing(database) == migrations.known()
+
+    with empty_database(kind, tmp_path) as url:
+        routes = {"/a": Route(target="http://a.example")}
+        asyncio.run(story(Config(database=Database(url=url), data_dir=str(tmp_path / "data"), routes=routes)))
+    assert not (tmp_path / "test.db").exists()
+    assert not (tmp_path / "data").exists()
+
+
+def test_tables_of_another_version_are_told_in_one_line_and_left(tmp_path: Path) -> None:
+    config = Config(data_dir=str(tmp_path))
+
+    async def story(step: str) -> list[str]:
+        async with opened(config) as database, database.write() as connection:
+            await connection.execute(text("UPDATE alembic_version SET version_num = :step"), {"step": step})
+        said = []
+        for look in (apply(config, dry_run=True), export(config)):
+            with pytest.raises(ConfigError) as caught:
+                await look
+            said.append(str(caught.value))
+        return said
+
+    for said in asyncio.run(story("9999")):
+        assert "it was made by a newer relaygate (step 9999)" in said
+
+
+def test_an_older_database_is_not_migrated_by_looking(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = Config(data_dir=str(tmp_path))
+    asyncio.run(migrate(config))
+    steps = [*migrations.known(), "one more"]
+    monkeypatch.setattr(migrations, "known", lambda: steps)
+    for look in (apply(config, dry_run=True), export(config)):
+        with pytest.raises(ConfigError, match=r"steps are missing \(one more\), which `relaygate migrate` makes$"):
+            asyncio.run(look)

@@ -1,14 +1,40 @@
 """What the control plane does before it serves, and what it refuses to publish."""
 
 import asyncio
+import json
+import re
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import pytest
+from litestar.testing import TestClient
 
-from admin.control_plane import database_url, editor, opened, prepare, validate
+from admin.control_plane import (
+    EVENTS_LAG_MAX_S,
+    check_redis,
+    database_url,
+    editor,
+    events_view,
+    make,
+    opened,
+    prepare,
+    validate,
+)
+from admin.readiness import Health, View
 from admin.rules import tokens
 from admin.services.routes import Routes
-from proxy.config import Admin, Config, ConfigError, Database, Route, Server, UpstreamTls
+from admin.services.stream import Stream
+from proxy.config import Admin, Config, ConfigError, Database, Redis, Route, Server, UpstreamTls
+from proxy.shared_state.events import STATISTICS, event
+from proxy.shared_state.keys import EVENTS, SUMMARY, WORKERS
+from proxy.shared_state.worker_state import encode_state
+from proxy.statistics import StatisticsDelta
+from tests.admin.counted import delta, packed, row, worker
+from tests.end_to_end.waiting import eventually
+from tests.redis_servers import EMBEDDED, connected, redis_at, server, settle
+
+TOKEN = "an admin token for tests only"
 
 ROUTES = {"/a": Route(target="http://a.example")}
 
@@ -46,8 +72,58 @@ def test_a_token_that_is_set_takes_the_place_of_what_was_kept(
 def test_without_a_url_the_database_lies_in_the_data_directory(tmp_path: Path) -> None:
     folder = tmp_path / "new" / "data"
     assert database_url(Config(data_dir=str(folder))) == f"sqlite:///{folder}/relaygate.db"
-    assert folder.stat().st_mode & 0o777 == 0o700
+    assert not folder.exists()
     assert database_url(Config(database=Database(url="sqlite:///x.db"), data_dir="/nowhere")) == "sqlite:///x.db"
+
+
+def test_the_data_directory_is_made_for_its_owner_alone_with_the_database(tmp_path: Path) -> None:
+    folder = tmp_path / "new" / "data"
+
+    async def open_and_close() -> None:
+        async with opened(Config(data_dir=str(folder))):
+            assert (folder / "relaygate.db").stat().st_mode & 0o777 == 0o600
+
+    asyncio.run(open_and_close())
+    assert folder.stat().st_mode & 0o777 == 0o700
+
+
+def said_of_redis(url: str, caplog: pytest.LogCaptureFixture) -> str:
+    """The one line that the check of a Redis logs."""
+    caplog.clear()
+    with caplog.at_level("INFO", "relaygate"):
+        asyncio.run(check_redis(url))
+    (record,) = caplog.records
+    return record.getMessage()
+
+
+def test_what_redis_is_and_whether_it_keeps_a_file_is_one_line(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with server(tmp_path / "willing") as port:
+        url = f"redis://127.0.0.1:{port}"
+        assert "append-only file turned on, but not in its configuration file" in said_of_redis(url, caplog)
+        assert re.fullmatch(r"redis \d+\.\d+\.\d+, append-only file on", said_of_redis(url, caplog))
+        asyncio.run(settle(url))
+    with server(tmp_path / "unwilling", "--rename-command", "CONFIG", "") as port:
+        assert "append-only file off, and it may not be turned on" in said_of_redis(f"redis://127.0.0.1:{port}", caplog)
+    assert said_of_redis(f"redis://127.0.0.1:{port}", caplog) == "redis is not checked: connection"
+
+
+def test_a_redis_that_may_not_be_asked_is_no_reason_not_to_start(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with server(tmp_path, *["--user", "weak", "on", ">pass", "~*", "+@all", "-info"]) as port:
+        url = f"redis://weak:pass@127.0.0.1:{port}"
+        assert said_of_redis(url, caplog) == "redis is not checked: NoPermissionError"
+
+
+def test_a_redis_that_is_too_old_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("proxy.shared_state.client.VERSION_MIN", (99, 0))
+    with (
+        server(tmp_path) as port,
+        pytest.raises(ConfigError, match=r"^redis: version [\d.]+; 6\.2 or newer is needed$"),
+    ):
+        asyncio.run(check_redis(f"redis://127.0.0.1:{port}"))
 
 
 @pytest.mark.parametrize(
@@ -65,3 +141,76 @@ def test_routes_that_no_worker_could_use_are_refused(route: Route, said: str) ->
         validate(Config(server=Server(allow_private_targets=True)), {"/a": Route(target="http://127.0.0.1:1")})
 
     asyncio.run(main())
+
+
+def test_routes_at_paths_that_the_relay_answers_itself_are_refused() -> None:
+    async def main() -> None:
+        with pytest.raises(ConfigError, match=r"^routes\./healthz: the relay answers this .* server\.health_prefix$"):
+            validate(Config(), {"/healthz": ROUTES["/a"]})
+        moved = Server(health_prefix="/-", stats_path="/stats")
+        validate(Config(server=moved), {"/healthz": ROUTES["/a"]})
+        with pytest.raises(ConfigError, match=r"^routes\./stats: .* server\.stats_path$"):
+            validate(Config(server=moved), {"/stats": ROUTES["/a"]})
+
+    asyncio.run(main())
+
+
+def test_an_application_takes_what_workers_report_to_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("admin.consumer.POLL_S", 3600.0)  # so that it looks at the start, and at the end
+    config = Config(data_dir=str(tmp_path / "data"), admin=Admin(token=TOKEN))
+
+    def send(url: str, *deltas: StatisticsDelta) -> None:
+        async def main() -> None:
+            async with connected(url) as client:
+                for one in deltas:
+                    await client.xadd(EVENTS, event(STATISTICS, packed(one)))  # type: ignore[arg-type]
+                state = encode_state(worker("w", configuration=0))
+                await client.hset(WORKERS, "w", state)  # type: ignore[misc,arg-type,unused-ignore]
+
+        asyncio.run(main())
+
+    with redis_at(EMBEDDED, tmp_path / "redis") as url:
+        config = msgspec.structs.replace(config, redis=Redis(url=url))
+        digest = asyncio.run(prepare(config))
+        send(url, delta(row(s2xx=3)))
+        with TestClient(make(config, digest)) as client:
+            fields = {"Authorization": f"Bearer {TOKEN}"}
+
+            def stats() -> Any:
+                return client.get("/stats?range=all", headers=fields).json()
+
+            eventually(lambda: stats()["total"] == 3)
+            eventually(lambda: client.get("/readyz").json()["components"]["workers"]["state"] == "ok")
+            components = client.get("/readyz").json()["components"]
+            assert {name: one["state"] for name, one in components.items()} == dict.fromkeys(
+                ("database", "redis", "workers", "events"), "ok"
+            )
+            assert client.get("/api/workers", headers=fields).json()["workers"][0]["name"] == "w"
+            eventually(lambda: summary_of(url)["total"] == 3)
+            assert "relaygate_events_waiting" in client.get("/metrics", headers=fields).text
+            send(url, *(delta(row(s2xx=1), sequence=sequence) for sequence in (2, 3, 4)))
+        assert asyncio.run(left(url)) == 0, "what was sent last has been taken when the application has ended"
+        with TestClient(make(config, digest)) as client:
+            assert stats()["total"] == 6
+
+
+async def left(url: str) -> int:
+    async with connected(url) as client:
+        return await client.xlen(EVENTS)
+
+
+def summary_of(url: str) -> Any:
+    async def main() -> Any:
+        async with connected(url) as client:
+            return json.loads(await client.get(SUMMARY) or b'{"total": null}')
+
+    return asyncio.run(main())
+
+
+def test_events_are_well_while_the_oldest_is_young() -> None:
+    stream = Stream(lambda: 0.0)
+    stream.note(2, EVENTS_LAG_MAX_S - 1)
+    assert events_view(stream) == View(Health.OK, {"waiting": 2, "lag_s": EVENTS_LAG_MAX_S - 1})
+    stream.note(2, EVENTS_LAG_MAX_S)
+    assert events_view(stream).health is Health.DOWN
+    assert events_view(Stream(lambda: 100.0)) == View(Health.DOWN, {})

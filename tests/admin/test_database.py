@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import sqlite3
 import threading
 from pathlib import Path
 
@@ -170,6 +171,24 @@ def test_a_statement_that_takes_too_long_is_given_up(empty_url: str, monkeypatch
             assert await connection.scalar(text("SELECT 1")) == 1
 
     with_database(empty_url, story)
+
+
+def test_sqlite_that_stays_locked_is_down(database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The lock has been waited for then; to begin again, five times, would keep whoever asks for half a minute."""
+    monkeypatch.setattr(database_module, "BUSY_S", 1)
+
+    async def story(database: Database) -> None:
+        if database.kind is not Kind.SQLITE:
+            pytest.skip("the others have no one writer")
+        with sqlite3.connect(tmp_path / "test.db", isolation_level=None) as other:
+            other.execute("BEGIN IMMEDIATE")
+            with pytest.raises(DatabaseDown, match="locked"):
+                async with asyncio.timeout(4):
+                    await database.transact(lambda connection: connection.execute(COUNT))
+        other.close()
+        await database.transact(lambda connection: connection.execute(COUNT))
+
+    with_database(database_url, story)
 
 
 @pytest.mark.parametrize("scheme", ["postgresql", "mysql"])

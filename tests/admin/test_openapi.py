@@ -19,7 +19,8 @@ from admin.app import create_app
 from admin.rules.attempts import Attempts
 from proxy.config import Route
 from tests.admin.api import AUTHORIZED, TOKEN, TOKEN_HASH, there
-from tests.admin.memory import Memory, Stored
+from tests.admin.counted import delta, row, worker
+from tests.admin.memory import Memory, Stored, Worker
 
 MEMORY = Memory()
 SCHEMA = schemathesis.openapi.from_asgi(
@@ -54,6 +55,8 @@ def something_there() -> None:
     """Mappings and versions that an example can hit."""
     MEMORY.routes.stored.clear()
     MEMORY.versions.versions.clear()
+    MEMORY.statistics.deltas = [delta(row(s2xx=3, s4xx=1), row("", "", no_route=1), at_s=MEMORY.statistics.now_s)]
+    MEMORY.workers.workers = [Worker(worker(), alive=True)]
     for prefix in PREFIXES:
         MEMORY.routes.stored[prefix] = Stored(prefix, Route(target="https://x.test"), 0, 0)
         MEMORY.versions.record("token", "a test")

@@ -21,10 +21,10 @@ from proxy.shared_state.breaker import Breaker, Guard
 from proxy.shared_state.client import Client
 from proxy.shared_state.keys import CONFIG_CHANNEL, CONFIG_SECTIONS, CONFIG_VERSION
 from proxy.shared_state.published import RoutesSection
-from proxy.shared_state.tasks import end
-from tests.redis_servers import DEADLINE_S, EMBEDDED, cluster, connected, redis_at, server, until
+from tests.redis_servers import DEADLINE_S, EMBEDDED, beside, cluster, connected, redis_at, server, until
 
 ROUTE = Route(target="http://a.example")
+MADE_MS = 1_763_700_000_000
 SOON_S = CHECK_S + 2
 """The next check, on a busy machine."""
 
@@ -32,18 +32,18 @@ SOON_S = CHECK_S + 2
 class ControlPlane:
     """One process's part of it: services on a database, and a publisher."""
 
-    def __init__(self, database: Database, client: Client) -> None:
+    def __init__(self, database: Database, client: Client, made_ms: int) -> None:
         self.client = client
-        editor = Editor(database, lambda _: None, lambda: 1)
+        editor = Editor(database, lambda _: None, lambda: made_ms)
         self.routes, self.versions = Routes(editor), Versions(editor)
         self.failure: Exception | None = None
-        self.publisher = Publisher(client, Guard(client, Breaker(), DEADLINE_S), self.versions.newest, self.section)
+        self.publisher = Publisher(client, Guard(client, Breaker(), DEADLINE_S), self.versions.mark, self.section)
         editor.notify = self.publisher.publish_soon
 
     async def section(self) -> RoutesSection:
         if self.failure is not None:
             raise self.failure
-        return RoutesSection(await self.versions.newest(), await self.routes.all())
+        return await self.versions.current()
 
     async def found(self) -> RoutesSection | None:
         """What is published, None where it is not all there."""
@@ -52,25 +52,20 @@ class ControlPlane:
         if number is None or not isinstance(data, bytes):
             return None
         section = published.decode_routes(data)
-        return section if published.version_number(number) == section.version else None
+        return section if published.decode_mark(number) == section.mark else None
 
     async def shows(self, *prefixes: str, within_s: float = SOON_S) -> None:
         """Waits until exactly these are published, as the newest version."""
 
         async def there() -> bool:
             found = await self.found()
-            return found == RoutesSection(await self.versions.newest(), dict.fromkeys(prefixes, ROUTE))
+            mark = await self.versions.mark()
+            return found == RoutesSection(mark.version, dict.fromkeys(prefixes, ROUTE), mark.made_ms)
 
         await until(there, within_s)
 
-    @contextlib.asynccontextmanager
-    async def publishing(self) -> AsyncIterator[None]:
-        task = asyncio.create_task(self.publisher.run())
-        try:
-            yield
-            assert not task.done(), "the publisher has ended"
-        finally:
-            await end(task)
+    def publishing(self) -> contextlib.AbstractAsyncContextManager[None]:
+        return beside(self.publisher.run())
 
 
 @pytest.fixture(scope="module", name="url")
@@ -81,12 +76,12 @@ def fixture_url(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 
 @contextlib.asynccontextmanager
-async def control_plane(url: str, folder: Path) -> AsyncIterator[ControlPlane]:
+async def control_plane(url: str, folder: Path, made_ms: int = MADE_MS) -> AsyncIterator[ControlPlane]:
     database = open_database(f"sqlite:///{folder / 'test.db'}")
     try:
         await migrate(database)
         async with connected(url) as client:
-            yield ControlPlane(database, client)
+            yield ControlPlane(database, client, made_ms)
     finally:
         await database.close()
 
@@ -110,7 +105,7 @@ def test_the_newest_version_is_published_and_announced(url: str, tmp_path: Path)
             await plane.publisher.publish()
             messages = [found for _ in range(10) if (found := await channel.get_message(timeout=0.05))]
         assert [message["data"] for message in messages] == [b"1"], "what is published is not published again"
-        assert await plane.found() == RoutesSection(1, {"/a": ROUTE})
+        assert await plane.found() == RoutesSection(1, {"/a": ROUTE}, MADE_MS)
 
     play(url, tmp_path, story)
 
@@ -157,7 +152,7 @@ def test_a_redis_that_lost_everything_is_filled_again(url: str, tmp_path: Path) 
     play(url, tmp_path, story)
 
 
-@pytest.mark.parametrize("version", [b"twelve", b"", b"-1", b"7", b"9" * 5000])
+@pytest.mark.parametrize("version", [b"twelve", b"", b"-1", b"1", b"1@5", b"1@", b"7", b"9" * 5000])
 def test_a_version_that_is_not_ours_is_put_right(url: str, tmp_path: Path, version: bytes) -> None:
     async def story(plane: ControlPlane) -> None:
         await plane.routes.create("/a", ROUTE, "test")
@@ -165,6 +160,19 @@ def test_a_version_that_is_not_ours_is_put_right(url: str, tmp_path: Path, versi
         await plane.client.set(CONFIG_VERSION, version)
         await plane.publisher.publish()
         await plane.shows("/a")
+
+    play(url, tmp_path, story)
+
+
+def test_another_database_with_a_version_of_the_same_number_is_published(url: str, tmp_path: Path) -> None:
+    async def story(plane: ControlPlane) -> None:
+        await plane.routes.create("/a", ROUTE, "test")
+        await plane.publisher.publish()
+        (tmp_path / "new").mkdir()
+        async with control_plane(url, tmp_path / "new", MADE_MS + 1) as other:
+            await other.routes.create("/b", ROUTE, "test")
+            await other.publisher.publish()
+            assert await other.found() == RoutesSection(1, {"/b": ROUTE}, MADE_MS + 1)
 
     play(url, tmp_path, story)
 
@@ -227,7 +235,7 @@ def test_a_redis_that_comes_back_empty_is_filled(tmp_path: Path) -> None:
 
                     async def filled() -> bool:
                         async with connected(url) as client:
-                            return await client.get(CONFIG_VERSION) == b"1"
+                            return await client.get(CONFIG_VERSION) == b"1@%d" % MADE_MS
 
                     await until(filled)
 

@@ -34,7 +34,7 @@ class Clock:
 def test_a_component_goes_and_comes_back(caplog: pytest.LogCaptureFixture) -> None:
     async def scenario() -> None:
         clock, redis = Clock(), Component()
-        readiness = Readiness({"redis": redis.probe}, clock)
+        readiness = Readiness({"redis": redis.probe}, now_s=clock)
         assert await readiness.components() == {"redis": (Health.OK, 1000)}
         clock.now_s += 5
         assert await readiness.components() == {"redis": (Health.OK, 1000)}
@@ -55,7 +55,7 @@ def test_a_component_goes_and_comes_back(caplog: pytest.LogCaptureFixture) -> No
 def test_whoever_asks_often_does_not_burden_the_components() -> None:
     async def scenario() -> None:
         clock, redis = Clock(), Component()
-        readiness = Readiness({"redis": redis.probe}, clock)
+        readiness = Readiness({"redis": redis.probe}, now_s=clock)
         await asyncio.gather(*(readiness.components() for _ in range(100)))
         assert redis.asked == 1
         clock.now_s += GOOD_FOR_S

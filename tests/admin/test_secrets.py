@@ -1,6 +1,7 @@
 """Secrets come back for their purpose alone, and the key is nobody else's."""
 
 import asyncio
+import os
 import threading
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from cryptography.fernet import Fernet
 from hypothesis import given
 from hypothesis import strategies as st
 
-from admin.secrets import VARIABLE, SecretError, Secrets, load_secrets
+from admin.secrets import VARIABLE, FileSecrets, SecretError, Secrets, load_secrets
 from proxy.config import ConfigError
 from tests.sql_servers import python
 
@@ -18,7 +19,7 @@ SECRETS = Secrets([OLD], "test")
 PRINT_ENCRYPTED = """
 import sys
 from pathlib import Path
-from admin.secrets import load_secrets
+from admin.secrets import VARIABLE, FileSecrets, SecretError, Secrets, load_secrets
 print(load_secrets({}, Path(sys.argv[1])).encrypt("text", "purpose"))
 """
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]))
@@ -164,3 +165,37 @@ def test_threads_that_start_at_once_use_one_key(tmp_path: Path) -> None:
             thread.join()
         secrets = load_secrets({}, path)
         assert [secrets.decrypt(one, "purpose") for one in found] == ["text"] * 4
+
+
+def test_keys_that_are_replaced_are_known_at_once_to_who_uses_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "secret.key"
+    mine, others = load_secrets({}, path), load_secrets({}, path)
+    assert isinstance(mine, FileSecrets)
+    before = others.encrypt("text", "purpose")
+    mine.replace_keys([NEW, *mine.keys])
+    assert path.stat().st_mode & 0o7777 == 0o600
+    after = others.encrypt("text", "purpose")
+    assert Secrets([NEW], "test").decrypt(after, "purpose") == "text"
+    assert others.decrypt(before, "purpose") == mine.decrypt(after, "purpose") == "text"
+    mine.replace_keys([NEW])
+    with pytest.raises(SecretError):
+        others.decrypt(before, "purpose")
+    path.unlink()
+    assert others.decrypt(after, "purpose") == "text"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_keys_that_cannot_be_written_stay_as_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "secret.key"
+    secrets = load_secrets({}, path)
+    assert isinstance(secrets, FileSecrets)
+    before = path.read_text()
+
+    def full(_descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        secrets.replace_keys([NEW])
+    assert path.read_text() == before
+    assert list(tmp_path.iterdir()) == [path]

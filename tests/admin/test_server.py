@@ -1,7 +1,10 @@
 """The admin API's process."""
 
 import os
+import shutil
+import signal
 import socket
+import ssl
 from collections.abc import Iterator
 from http.client import HTTPConnection, HTTPSConnection
 from pathlib import Path
@@ -10,11 +13,12 @@ import httpx
 import pytest
 
 from admin.server import NICENESS, AppLoader, Listener, run
+from proxy import server as proxy_server
 from proxy.config import ConfigError
 from tests.admin.admin_process import Admin, make, running
 from tests.admin.api import AUTHORIZED, TOKEN
-from tests.end_to_end.certificates import Certificates
-from tests.end_to_end.process_tree import descendants
+from tests.end_to_end.certificates import Certificates, Pair
+from tests.end_to_end.process_tree import descendants, is_alive
 from tests.end_to_end.waiting import eventually
 
 JSON = {"content-type": "application/json"}
@@ -118,6 +122,61 @@ def test_http2_is_offered_over_tls(certificates: Certificates, tmp_path: Path) -
         assert connection.selected_alpn_protocol() == "h2"
 
 
+def shown(admin: Admin) -> bytes:
+    """The certificate, as PEM."""
+    return ssl.get_server_certificate(("127.0.0.1", admin.port)).encode()
+
+
+def test_a_renewed_certificate_is_used_after_sighup_and_a_bad_one_is_not(
+    certificates: Certificates, tmp_path: Path
+) -> None:
+    """Under the same names, and a connection that is kept loses nothing."""
+    pair = Pair(tmp_path / "live.pem", tmp_path / "live.key")
+    renewed = certificates.issue("renewed", "127.0.0.1")
+    put(certificates.good, pair)
+    with running(tmp_path, pair) as admin:
+        with httpx.Client(verify=certificates.client_tls(), base_url=f"https://127.0.0.1:{admin.port}") as client:
+            assert client.get("/health").status_code == 200
+            put(renewed, pair)
+            admin.process.send_signal(signal.SIGHUP)
+            eventually(lambda: shown(admin) in renewed.certificate.read_bytes(), 20)
+            assert client.get("/health").headers["connection"] == "close"
+            assert client.get("/health").status_code == 200
+        before = descendants(admin.process.pid)
+        put(Pair(certificates.good.certificate, renewed.key), pair)
+        admin.process.send_signal(signal.SIGHUP)
+        eventually(lambda: "not reloaded" in admin.output())
+        assert shown(admin) in renewed.certificate.read_bytes()
+        assert descendants(admin.process.pid) <= before
+
+
+def put(source: Pair, place: Pair) -> None:
+    shutil.copyfile(source.certificate, place.certificate)
+    shutil.copyfile(source.key, place.key)
+
+
+def test_of_the_workers_that_were_replaced_one_is_left_at_most(tmp_path: Path) -> None:
+    """However often that happens within the half minute for which each gives its clients time."""
+    with running(tmp_path) as admin:
+        workers = descendants(admin.process.pid)
+        for _ in range(3):
+            before = workers
+            admin.process.send_signal(signal.SIGHUP)
+            eventually(lambda before=before: descendants(admin.process.pid) - before, 20)  # type: ignore[misc]
+            eventually(lambda: len(descendants(admin.process.pid)) == 2, 20)
+            workers = descendants(admin.process.pid)
+        assert httpx.get(f"http://127.0.0.1:{admin.port}/health").status_code == 200
+
+
+def test_the_worker_ends_with_its_parent_and_lets_the_address_go(tmp_path: Path) -> None:
+    with pytest.raises(AssertionError), running(tmp_path) as admin:  # noqa: PT012 - the end is not the usual one
+        (worker,) = descendants(admin.process.pid)
+        admin.process.kill()
+        eventually(lambda: not is_alive(worker), 20, what="the worker's end")
+        with socket.create_server(("127.0.0.1", admin.port)):
+            pass
+
+
 def test_a_body_that_breaks_off_is_no_failure(admin: Admin) -> None:
     for _ in range(3):
         with socket.create_connection(("127.0.0.1", admin.port)) as connection:
@@ -127,8 +186,9 @@ def test_a_body_that_breaks_off_is_no_failure(admin: Admin) -> None:
     assert "failed" not in admin.output()
 
 
-def test_a_busy_address_is_told() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as busy, pytest.raises(ConfigError, match="already in use"):
+def test_a_busy_address_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(proxy_server, "LET_GO_S", 0)
+    with socket.create_server(("127.0.0.1", 0)) as busy, pytest.raises(ConfigError, match=r"^admin: .*already in use"):
         run(make, Listener("127.0.0.1", busy.getsockname()[1]))
 
 

@@ -11,7 +11,7 @@ from admin import sources
 from admin.database import Database, open_database
 from admin.migrations import migrate
 from admin.services.edits import Editor
-from admin.services.routes import Routes
+from admin.services.routes import LAST_APPLIED, Routes, last_applied
 from admin.services.settings import Settings
 from admin.services.versions import Versions
 from proxy.config import ConfigError, Forwarded, Route
@@ -23,6 +23,7 @@ class Stored:
     """Services on one database; edits that leave a route `refused` are refused."""
 
     def __init__(self, database: Database) -> None:
+        self._database = database
         editor = Editor(database, self._validate, lambda: 1)
         self.routes, self.versions, self.settings = Routes(editor), Versions(editor), Settings(database)
         self.refused: Route | None = None
@@ -31,8 +32,12 @@ class Stored:
         if self.refused in routes.values():
             raise ConfigError("routes", "refused")
 
+    async def last_applied(self) -> dict[str, Route] | None:
+        async with self._database.read() as connection:
+            return await last_applied(connection)
+
     async def apply(self, wanted: dict[str, Route]) -> list[str]:
-        return (await sources.apply_file(wanted, self.routes, self.settings)).lines()
+        return (await sources.apply_file(wanted, self.routes)).lines()
 
 
 def play(folder: Path, story: Callable[[Stored], Coroutine[Any, Any, None]]) -> None:
@@ -49,11 +54,11 @@ def play(folder: Path, story: Callable[[Stored], Coroutine[Any, Any, None]]) -> 
 
 def test_what_was_last_applied_is_kept_and_is_none_before_the_first(tmp_path: Path) -> None:
     async def story(stored: Stored) -> None:
-        assert await sources.last_applied(stored.settings) is None
+        assert await stored.last_applied() is None
         await stored.apply({"/a": A, "/b": B})
-        assert await sources.last_applied(stored.settings) == {"/a": A, "/b": B}
+        assert await stored.last_applied() == {"/a": A, "/b": B}
         await stored.apply({})
-        assert await sources.last_applied(stored.settings) == {}
+        assert await stored.last_applied() == {}
 
     play(tmp_path, story)
 
@@ -73,7 +78,7 @@ def test_each_change_is_a_version_of_the_file_and_a_line(tmp_path: Path, caplog:
 def test_what_was_edited_otherwise_stays_until_the_file_changes_it(tmp_path: Path) -> None:
     async def story(stored: Stored) -> None:
         await stored.apply({"/a": A})
-        await stored.routes.replace("/a", B, "token")
+        await stored.routes.update("/a", lambda _: B, "token")
         await stored.routes.create("/b", B, "token")
         assert await stored.apply({"/a": A}) == []
         assert await stored.routes.all() == {"/a": B, "/b": B}
@@ -91,7 +96,7 @@ def test_a_file_that_is_refused_is_not_what_was_last_applied(tmp_path: Path) -> 
         stored.refused = B
         with pytest.raises(ConfigError, match="refused"):
             await stored.apply({"/b": B})
-        assert await sources.last_applied(stored.settings) == {"/a": A}
+        assert await stored.last_applied() == {"/a": A}
         assert await stored.routes.all() == {"/a": A}
         stored.refused = None
         assert len(await stored.apply({"/b": B})) == 2
@@ -102,7 +107,7 @@ def test_a_file_that_is_refused_is_not_what_was_last_applied(tmp_path: Path) -> 
 @pytest.mark.parametrize("kept", ["", "garbage", '{"/a": {"target": "http://a.example", "of_a_newer_version": 1}}'])
 def test_what_cannot_be_read_is_refused_in_one_line(tmp_path: Path, kept: str) -> None:
     async def story(stored: Stored) -> None:
-        await stored.settings.put(sources.LAST_APPLIED, kept)
+        await stored.settings.put(LAST_APPLIED, kept)
         with pytest.raises(ConfigError, match=r"^database: routes_of_the_file: [^\n]+$"):
             await stored.apply({"/a": A})
         assert await stored.routes.all() == {}

@@ -120,6 +120,29 @@ def test_a_child_that_refuses_its_settings_ends_everything_with_2(
     assert caplog.records == [], "the child has said why"
 
 
+@pytest.mark.parametrize(("refusing", "other"), [("admin", "proxy"), ("proxy", "admin")])
+def test_a_child_that_refuses_its_settings_later_is_tried_until_they_are_mended(
+    scripts: Scripts, refusing: str, other: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file that was broken after the start takes nothing down, however long it stays so."""
+    monkeypatch.setattr(restarts, "LONGEST_DELAY_S", 0.01)
+    refusals = 2 * restarts.DEATHS_MAX
+    script = "echo up >> $0.log; n=$(wc -l < $0.log); "
+    script += f"if [ $n = 1 ]; then exit 3; fi; if [ $n -le {refusals + 1} ]; then exit 2; fi; " + STEADY
+    setattr(scripts, refusing, script)
+
+    async def story() -> None:
+        async def mended() -> bool:
+            return len(scripts.said(refusing)) > refusals + 2  # it says so once more when it is steady
+
+        await until(mended, 20)
+        tell(signal.SIGTERM)
+
+    assert supervised(scripts, story) == 0
+    assert scripts.said(other) == ["up", "term"]
+    assert caplog.text.count("died (status 2), starting it again") == refusals
+
+
 def test_a_child_that_was_killed_is_started_again(scripts: Scripts, caplog: pytest.LogCaptureFixture) -> None:
     scripts.admin = "echo up >> $0.log; if [ $(wc -l < $0.log) = 1 ]; then kill -9 $$; fi; " + STEADY
 
@@ -155,6 +178,27 @@ def test_a_stop_while_a_child_waits_for_its_restart(
     assert time.monotonic() - told_s[0] < 5
     assert scripts.said("admin") == ["up"]
     assert scripts.said("proxy")[-1] == "term"
+
+
+def test_a_second_signal_reaches_the_relay_alone(scripts: Scripts) -> None:
+    """It drains as long as it is not told again."""
+    scripts.proxy = "trap 'echo term >> $0.log; n=$((n+1)); if [ $n = 2 ]; then exit 0; fi' TERM; echo up >> $0.log; "
+    scripts.proxy += "n=0; while :; do sleep 0.02; done"
+
+    async def story() -> None:
+        await scripts.both_say("up")
+        tell(signal.SIGTERM)
+
+        async def drains() -> bool:
+            return scripts.said("proxy") == ["up", "term"]
+
+        await until(drains)
+        assert scripts.said("admin") == ["up"]
+        tell(signal.SIGTERM)
+
+    assert supervised(scripts, story) == 0
+    assert scripts.said("proxy") == ["up", "term", "term"]
+    assert scripts.said("admin") == ["up", "term"]
 
 
 def test_a_child_that_does_not_end_is_killed(

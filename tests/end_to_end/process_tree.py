@@ -2,35 +2,8 @@
 
 from pathlib import Path
 
-
-def descendants(pid: int) -> set[int]:
-    """All children, grandchildren and so on that are alive now."""
-    found: set[int] = set()
-    waiting = [pid]
-    while waiting:
-        fresh = _children(waiting.pop()) - found
-        found |= fresh
-        waiting.extend(fresh)
-    return found
-
-
-def _children(pid: int) -> set[int]:
-    children: set[int] = set()
-    for task in Path(f"/proc/{pid}/task").glob("*/children"):
-        try:
-            children |= {int(child) for child in task.read_text().split()}
-        except (FileNotFoundError, ProcessLookupError):
-            continue
-    return children
-
-
-def is_alive(pid: int) -> bool:
-    """Whether the process still runs; a zombie does not."""
-    try:
-        status = Path(f"/proc/{pid}/stat").read_text()
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-    return status.rpartition(")")[2].split()[0] != "Z"
+from loadtests.processes import descendants as descendants
+from loadtests.processes import is_alive as is_alive
 
 
 def pss_bytes(pid: int) -> int:

@@ -87,6 +87,12 @@ class Relay:
     # Its life
 
     def start(self) -> None:
+        self.launch()
+        eventually(self._answers, START_DEADLINE_S, what="the relay's /healthz")
+        eventually(lambda: f":{self.port}" in self.output(), what="the line that says where it listens")
+
+    def launch(self) -> None:
+        """Start it without waiting for it."""
         self.write_configuration()
         environment = {"PATH": "/usr/bin:/bin", "HOME": str(self.directory), "PYTHONPATH": str(REPOSITORY)}
         with self.output_file.open("ab") as output:
@@ -99,8 +105,6 @@ class Relay:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-        eventually(self._answers, START_DEADLINE_S, what="the relay's /healthz")
-        eventually(lambda: f":{self.port}" in self.output(), what="the line that says where it listens")
 
     def write_configuration(self) -> None:
         self.config_file.write_text(yaml.safe_dump(self.configuration), encoding="utf-8")
@@ -113,7 +117,7 @@ class Relay:
                 if self.configuration["server"].get("http") == "2":
                     return True  # the raw client speaks HTTP/1.1 only
                 return client.request("GET", f"{self.health_prefix}/healthz").status == 200
-        except ConnectionRefusedError:
+        except (ConnectionRefusedError, ConnectionResetError):
             return False
 
     def signal(self, number: signal.Signals) -> None:
@@ -142,10 +146,12 @@ class Relay:
 
     def kill(self) -> None:
         assert self.process is not None
-        for pid in self.pids():
+        family = self.pids()
+        for pid in family:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         self.process.wait()
+        eventually(lambda: not any(map(is_alive, family)), 5, what="the death of all workers")
 
     def pids(self) -> set[int]:
         """The relay's processes: the one that was started, and its workers."""

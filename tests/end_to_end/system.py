@@ -1,14 +1,14 @@
 """The whole system of one machine, `relaygate serve`, with an admin client."""
 
 import json
-import re
+import ssl
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tests.end_to_end.process_tree import descendants
+from loadtests.processes import family
 from tests.end_to_end.relay_process import Relay, free_port
 
 TOKEN = "an admin token for tests only"
@@ -25,23 +25,27 @@ class System(Relay):
     command = ("-m", "admin", "serve")
 
     def __init__(
-        self, directory: Path, configuration: Mapping[str, Any], environment: Mapping[str, str] | None = None
+        self,
+        directory: Path,
+        configuration: Mapping[str, Any],
+        client_tls: ssl.SSLContext | None = None,
+        environment: Mapping[str, str] | None = None,
     ) -> None:
         self.admin_port = free_port("127.0.0.1")
         admin = {"host": "127.0.0.1", "port": self.admin_port}
         whole = {"data_dir": str(directory / "data"), **configuration, "admin": admin}
-        super().__init__(directory, whole, environment={"ADMIN_TOKEN": TOKEN, **(environment or {})})
+        super().__init__(directory, whole, client_tls, {"ADMIN_TOKEN": TOKEN, **(environment or {})})
 
     def admin(self, method: str, path: str, body: Any = None, token: str = TOKEN) -> Answer:
         """One request to the admin API."""
         request = urllib.request.Request(
-            f"http://127.0.0.1:{self.admin_port}{path}",
+            f"{'https' if self.client_tls else 'http'}://127.0.0.1:{self.admin_port}{path}",
             method=method,
             data=None if body is None else json.dumps(body).encode(),
             headers={"content-type": "application/json", "authorization": f"Bearer {token}"},
         )
         try:
-            with urllib.request.urlopen(request, timeout=5) as response:
+            with urllib.request.urlopen(request, timeout=5, context=self.client_tls) as response:
                 return Answer(response.status, json.loads(response.read() or b"null"))
         except urllib.error.HTTPError as error:
             with error:
@@ -56,12 +60,4 @@ class System(Relay):
     def pids_of(self, pattern: str) -> set[int]:
         """Those of its processes whose command line holds `pattern`."""
         assert self.process is not None
-        found = set()
-        for pid in descendants(self.process.pid):
-            try:
-                words = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
-            except (FileNotFoundError, ProcessLookupError):
-                continue
-            if re.search(pattern, words):
-                found.add(pid)
-        return found
+        return set(family(self.process.pid, pattern))

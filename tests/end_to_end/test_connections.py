@@ -17,7 +17,7 @@ from loadtests.fake_behaviours import pattern_slice
 from loadtests.fake_upstream import UpstreamInThread
 from tests.end_to_end.asking import answer, raw, response_bytes, sse
 from tests.end_to_end.harness import Places, RelayFarm, Seen, program
-from tests.end_to_end.raw_client import BodyEnd, ClosedEarlyError, RawClient, Response, request_bytes
+from tests.end_to_end.raw_client import DEADLINE_S, BodyEnd, ClosedEarlyError, RawClient, Response, request_bytes
 from tests.end_to_end.relay_process import Relay
 from tests.end_to_end.waiting import eventually, never
 
@@ -218,18 +218,34 @@ def test_c63_a_client_that_leaves_the_queue_is_forgotten(farm: RelayFarm, upstre
         for holder in holders:
             holder.send(request_bytes("GET", "/few/hold"))
         eventually(lambda: len(seen.all()) == 4)
-        for _ in range(3):  # the queue has four places
-            queued = [relay.client() for _ in range(3)]
-            for client in queued:
-                client.send(request_bytes("GET", "/few/echo/left"))
-            never(lambda queued=queued: any(client.is_closed_by_peer() for client in queued), 0.3)  # type: ignore[misc]
-            for client in queued:
-                client.close()
-            time.sleep(0.2)  # the next three must find the places of these
+        for name in ("left", "left", "stayed"):
+            queued = [relay.client() for _ in range(4)]
+            for client in queued:  # the queue has four places; who finds one that is not free yet tries again
+                eventually(lambda client=client, name=name: waits(client, f"/few/echo/{name}"))  # type: ignore[misc]
+            if name == "left":
+                for client in queued:
+                    client.close()
         for holder in holders:
             holder.close()
-        assert relay.get("/few/echo/after").status == 200
+        for client in queued:
+            assert client.read_response().status == 200
+            client.close()
+        assert seen.targets().count(b"/echo/stayed") == 4
         assert b"/echo/left" not in seen.targets()
+
+
+def waits(client: RawClient, target: str) -> bool:
+    """Ask, and tell whether there is no answer for now. The queue's refusal comes at once; one may ask again then."""
+    client.send(request_bytes("GET", target))
+    client.socket.settimeout(0.5)
+    try:
+        assert client.read_response().status == 503
+    except TimeoutError:
+        return True
+    else:
+        return False
+    finally:
+        client.socket.settimeout(DEADLINE_S)
 
 
 CAUSES = {

@@ -3,16 +3,15 @@
 import os
 import re
 import signal
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 
 import pytest
 
 from loadtests.fake_upstream import UpstreamInThread
 from tests.end_to_end.asking import answer, sse
 from tests.end_to_end.harness import RelayFarm, Seen
+from tests.end_to_end.load import Load
 from tests.end_to_end.raw_client import BodyEnd, ClosedEarlyError, RawClient, request_bytes
 from tests.end_to_end.relay_process import Relay
 from tests.end_to_end.waiting import eventually
@@ -172,43 +171,6 @@ def test_c68_websockets_are_told_to_go(farm: RelayFarm, websockets: WebSocketUps
     assert relay.wait(4) == 0
     eventually(lambda: websockets.open == 0)
     farm.stop(relay)
-
-
-class Load:
-    """Clients that ask all the time, each on one connection that it opens again only when told that it is closed."""
-
-    def __init__(self, relay: Relay, path: str, clients: int) -> None:
-        self.answered = 0
-        self.failures: list[str] = []
-        self._relay = relay
-        self._request = request_bytes("GET", path)
-        self._over = threading.Event()
-        self._threads = [threading.Thread(target=self._ask) for _ in range(clients)]
-
-    def _ask(self) -> None:
-        with self._relay.client() as client:
-            while not self._over.is_set():
-                try:
-                    client.send(self._request)
-                    response = client.read_response()
-                except (OSError, ClosedEarlyError) as error:
-                    self.failures.append(repr(error))
-                    return
-                if response.status != 200 or response.end is not BodyEnd.COMPLETE:
-                    self.failures.append(f"{response.status} {response.end}")
-                self.answered += 1
-                time.sleep(0.002)
-
-    @contextmanager
-    def running(self) -> Iterator[None]:
-        for thread in self._threads:
-            thread.start()
-        try:
-            yield
-        finally:
-            self._over.set()
-            for thread in self._threads:
-                thread.join()
 
 
 def reload(relay: Relay, routes: dict[str, object]) -> None:

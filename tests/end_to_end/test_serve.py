@@ -67,6 +67,19 @@ def test_edits_and_the_token_survive_a_restart(system: System, upstream: Upstrea
     system.stop()
 
 
+@pytest.mark.parametrize("part", [ADMIN, PROXY])
+def test_a_parent_that_is_killed_alone_is_started_again(system: System, part: str) -> None:
+    """Its workers have let the address go by then."""
+    eventually(lambda: status(system, "/file/echo") == 200)
+    killed = system.pids_of(part)
+    os.kill(min(killed), signal.SIGKILL)  # workers are younger
+    eventually(lambda: not any(map(is_alive, killed)), 15, what="the end of the workers")
+    eventually(system.admin_answers, 15)
+    eventually(lambda: status(system, "/file/echo") == 200, 15)
+    system.excuse_output()
+    system.stop()
+
+
 @pytest.mark.parametrize("part", [REDIS, ADMIN, PROXY])
 def test_what_is_killed_is_started_again(system: System, upstream: UpstreamInThread, part: str) -> None:
     eventually(lambda: status(system, "/file/echo") == 200)

@@ -1,17 +1,25 @@
 """Choosing cases and servers, and what the command does when it cannot run."""
 
+from dataclasses import dataclass
+from pathlib import Path
+
 import pytest
 
+from loadtests.cases import WrongAnswerError
 from loadtests.compare import (
     TARGETS,
+    Comparison,
     all_cases,
     arguments,
     chosen_cases,
     follows,
     main,
+    own_cases,
+    page,
     progress,
 )
-from loadtests.samples import Metric, Sample
+from loadtests.samples import Metric, Reading, Sample, Unit
+from loadtests.upstreams import Upstreams
 
 EVERY_CASE = [
     "post-http-1",
@@ -26,6 +34,8 @@ EVERY_CASE = [
     "idle",
     "slow",
 ]
+
+OWN_CASES = ["statistics-cost", "routes-10000", "edit-visible", "cold-start", "serve-memory"]
 
 
 @pytest.mark.parametrize(
@@ -42,6 +52,47 @@ EVERY_CASE = [
 )
 def test_cases_are_chosen_by_name_prefix_or_pattern(wanted: str, names: list[str]) -> None:
     assert [case.name for case in chosen_cases(all_cases(arguments([])), wanted)] == names
+
+
+@pytest.mark.parametrize(
+    ("wanted", "names"), [("*", OWN_CASES), ("routes,cold", ["routes-10000", "cold-start"]), ("post", [])]
+)
+def test_own_cases_are_chosen_likewise(wanted: str, names: list[str]) -> None:
+    assert [case.name for case in chosen_cases(own_cases(arguments([])), wanted)] == names
+
+
+def test_own_cases_are_listed_only_where_relaygate_is_measured(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--list"]) == 0
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == [*EVERY_CASE, *OWN_CASES]
+    assert main(["--list", "--servers", "nginx"]) == 0
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == EVERY_CASE
+
+
+@dataclass
+class Fickle:
+    """A case that fails in every other round."""
+
+    rounds: int = 0
+    name: str = "fickle"
+    title: str = "Fickle"
+
+    def measure(self, upstreams: Upstreams, directory: Path) -> list[Reading]:
+        assert directory.is_dir()
+        assert upstreams.directory in directory.parents
+        self.rounds += 1
+        if self.rounds % 2 == 0:
+            raise WrongAnswerError(f"round {self.rounds} failed\nwith a log")
+        return [Reading(self.name, "rounds", Unit.SECONDS, [float(self.rounds)])]
+
+
+def test_a_round_that_failed_is_noted_and_the_others_count(origins: Upstreams) -> None:
+    comparison = Comparison(origins, [])
+    case = Fickle()
+    comparison.run_alone(case, 3)
+    assert [reading.values for reading in comparison.readings] == [[1.0], [3.0]]
+    assert comparison.samples == [Sample("fickle", "relaygate", 2, {}, ["round 2 failed"])]
+    written = page(comparison, [], [case], 3, "compare")
+    assert (written.alone, list(written.readings)) == ({"fickle": "Fickle"}, comparison.readings)
 
 
 def test_every_target_is_of_a_case_that_exists() -> None:

@@ -12,6 +12,7 @@ from loadtests.measure import (
     parse_pss_bytes,
     parse_schedstat_ns,
     parse_stat,
+    pss_bytes,
     read_cpu,
     read_pss,
     session_processes,
@@ -68,3 +69,4 @@ def test_this_very_process_is_measured() -> None:
         pass
     assert cpu_spent_ns(before, read_cpu(session)) >= 40_000_000
     assert read_pss(session)[os.getpid()] > 1_000_000
+    assert pss_bytes(os.getpid()) > 1_000_000

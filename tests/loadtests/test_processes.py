@@ -1,13 +1,17 @@
 """What was started is always ended, with its children, and a start that fails says why."""
 
+import os
+import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
+from subprocess import PIPE
 
 import pytest
 
 from loadtests.measure import session_processes
-from loadtests.processes import Launch, StartError, free_port, running
+from loadtests.processes import Launch, StartError, family, free_port, is_alive, running
 
 # Listens, and has a child that ignores the polite signal.
 STUBBORN = """
@@ -34,3 +38,21 @@ def test_a_program_that_ends_at_once_shows_what_it_printed(tmp_path: Path) -> No
     launch = Launch([sys.executable, "-c", "raise SystemExit('no such option')"], free_port())
     with pytest.raises(StartError, match="no such option"), running(launch, tmp_path / "log"):
         pass
+
+
+def test_a_family_is_found_by_its_command_lines_and_lives_until_it_is_waited_for() -> None:
+    grandchild = "import time; time.sleep(60)"
+    child = f"import subprocess, sys; print(subprocess.Popen([sys.executable, '-c', {grandchild!r}]).pid, flush=True)"
+    process = subprocess.Popen([sys.executable, "-c", f"{child}; sys.stdin.read()"], stdout=PIPE, stdin=PIPE, text=True)
+    assert process.stdout is not None
+    pid = int(process.stdout.readline())
+    assert family(os.getpid(), r"^\S+ -c import time; time\.sleep\(60\) $") == [pid]
+    assert family(os.getpid(), "python.* -c import") == [process.pid, pid]
+    assert is_alive(pid)
+    os.kill(pid, signal.SIGKILL)
+    deadline = time.monotonic() + 5
+    while is_alive(pid) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert not is_alive(pid), "a zombie counts as alive"
+    process.communicate()
+    assert not is_alive(process.pid)

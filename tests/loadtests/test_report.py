@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from loadtests.report import Page, Section, render
-from loadtests.samples import Metric, Sample, Target, judge
+from loadtests.samples import Metric, Reading, Sample, Target, Unit, judge
 
 SAMPLES = [
     Sample("post", "relaygate", 1, {Metric.UNITS_PER_S: 20000.4, Metric.CPU_US_PER_UNIT: 42.0}),
@@ -60,7 +60,7 @@ def test_errors_and_notes_are_never_hidden() -> None:
 
 def test_a_page_without_targets_ratios_and_notes_has_no_empty_headings() -> None:
     page = render(replace(PAGE, verdicts=[], notes=[], samples=[], versions={"relaygate": "abc"}))
-    for heading in ("## Targets", "## Ratios", "## Notes"):
+    for heading in ("## Targets", "## Ratios", "## Relaygate alone", "## Notes"):
         assert heading not in page
 
 
@@ -68,3 +68,19 @@ def test_mebibytes_have_no_plural() -> None:
     samples = [Sample("download", "relaygate", 1, {Metric.UNITS_PER_S: 900.0})]
     page = render(replace(PAGE, sections=[Section("download", "A file", "MiB")], samples=samples, verdicts=[]))
     assert "|  | MiB/s | errors |" in page
+
+
+def test_what_relaygate_was_measured_at_alone_stands_in_a_table_of_its_own() -> None:
+    readings = [
+        Reading("statistics-cost", "CPU/request", Unit.RATIO, [1.0, 1.02], 1.03),
+        Reading("edit-visible", "p99", Unit.MILLISECONDS, [1234.5], 100),
+        Reading("cold-start", "relay", Unit.SECONDS, [0.5], 2.0),
+        Reading("serve-memory", "Redis", Unit.BYTES, [4_000_000.0]),
+        Reading("statistics-cost", "CPU/request", Unit.RATIO, [1.04, 1.02], 1.03),
+    ]
+    page = render(replace(PAGE, alone={"cold-start": "From its start"}, readings=readings))
+    assert "- cold-start: From its start" in page
+    assert "| statistics-cost: CPU/request | ≤ 1.030 | 1.020 (1.015 to 1.025) | met |" in page
+    assert "| edit-visible: p99 | ≤ 100.0 ms | 1,234.5 ms (1,234.5 ms to 1,234.5 ms) | **missed** |" in page
+    assert "| cold-start: relay | ≤ 2.00 s | 0.50 s (0.50 s to 0.50 s) | met |" in page
+    assert "| serve-memory: Redis |  | 4.0 MB (4.0 MB to 4.0 MB) |  |" in page

@@ -2,7 +2,20 @@
 
 import pytest
 
-from loadtests.samples import Metric, Sample, Spread, Target, Verdict, judge, percentile, ratio_spread, value_spread
+from loadtests.samples import (
+    Metric,
+    Reading,
+    Sample,
+    Spread,
+    Target,
+    Unit,
+    Verdict,
+    joined,
+    judge,
+    percentile,
+    ratio_spread,
+    value_spread,
+)
 
 CPU = Metric.CPU_US_PER_UNIT
 
@@ -67,3 +80,26 @@ def test_percentiles_are_of_the_nearest_rank(percent: float, expected: float) ->
 
 def test_one_value_is_every_percentile_of_itself() -> None:
     assert percentile([7.0], 50) == percentile([7.0], 99) == 7.0
+
+
+def test_ratios_are_a_median_between_quartiles() -> None:
+    reading = Reading("statistics", "CPU", Unit.RATIO, [9.0, 1.01, 1.02, 0.1, 1.03], bound=1.02)
+    assert reading.measured == Spread(1.02, 1.01, 1.03)
+    assert reading.word == "met"
+
+
+def test_other_readings_are_a_median_between_extremes() -> None:
+    reading = Reading("cold-start", "relay", Unit.SECONDS, [3.0, 1.0, 2.5], bound=2.0)
+    assert reading.measured == Spread(2.5, 1.0, 3.0)
+    assert reading.word == "**missed**"
+
+
+def test_a_reading_without_a_target_has_no_verdict() -> None:
+    assert Reading("serve-memory", "Redis", Unit.BYTES, [1e9]).word == ""
+
+
+def test_rounds_are_joined_by_case_and_by_what_was_measured() -> None:
+    first, second = Reading("a", "x", Unit.SECONDS, [1.0], 2.0), Reading("a", "y", Unit.BYTES, [7.0])
+    other = Reading("b", "x", Unit.SECONDS, [9.0])
+    again = Reading("a", "x", Unit.SECONDS, [3.0], 2.0)
+    assert joined([first, second, other, again]) == [Reading("a", "x", Unit.SECONDS, [1.0, 3.0], 2.0), second, other]

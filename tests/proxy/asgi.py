@@ -6,9 +6,10 @@ from typing import Any
 
 from proxy.config import Config, Route, Server
 from proxy.exchange import Exchange, Message, Scope
+from proxy.journal import Journal
 from proxy.rules.headers import Header
 from proxy.snapshot import Snapshot, compile_snapshot
-from proxy.statistics import Statistics
+from proxy.tallies import Tallies
 from proxy.upstream.connect import Origin
 from proxy.upstream.connection import Connection
 from proxy.upstream.pool import Pools
@@ -96,7 +97,7 @@ def snapshot_of(server: Server | None = None, /, **route: Any) -> Snapshot:
     """A snapshot with one route, `/up`."""
     routes = {"/up": Route(target=route.pop("target", TARGET), **route)}
     config = Config(server=server or Server(), routes=routes)
-    return compile_snapshot(config, Pools(asyncio.get_running_loop()), Statistics("worker", 0))
+    return compile_snapshot(config, Pools(asyncio.get_running_loop()), Tallies(Journal.in_memory(), "worker", 0))
 
 
 class Upstream:

@@ -4,17 +4,21 @@ import asyncio
 import json
 import signal
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
+from proxy import app
 from proxy.app import Relay, fail
-from proxy.config import Config, Route, Server, UpstreamTls
+from proxy.config import Config, Redis, Route, Server, UpstreamTls
 from proxy.errors import CONNECT_REFUSED, NOT_READY, TRUNCATED, RelayError
 from proxy.exchange import Message
 from proxy.statistics import Counts, RouteCounts
 from proxy.worker import Worker
 from tests.proxy.asgi import Client, Upstream, http_scope, play, turns
+from tests.proxy.counting import taken
 
 ROUTES = {"/up": Route(target="http://up.example/base")}
 
@@ -148,6 +152,20 @@ def test_requests_over_the_limit_are_told_to_come_again(upstream: Upstream) -> N
         assert client.status == 204
 
     serve(dialogue, max_connections=1)
+
+
+@pytest.mark.parametrize(("version", "holds"), [("1", True), ("1.1", True), ("2", False)])
+def test_a_request_has_a_connection_to_itself_but_in_http_2(upstream: Upstream, version: str, *, holds: bool) -> None:
+    async def dialogue(served: Served) -> None:
+        assert not served.relay.holds_connections()
+        task = await served.ask(Client(), path=b"/up/x", version=version, headers=[(b"content-length", b"0")])
+        assert served.relay._worker.in_flight == 1
+        assert served.relay.holds_connections() is holds
+        upstream.answer(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+        await task
+        assert not served.relay.holds_connections()
+
+    serve(dialogue)
 
 
 def test_a_client_that_leaves_ends_its_request_and_its_upstream(upstream: Upstream) -> None:
@@ -284,17 +302,29 @@ def test_signals_reach_the_worker(monkeypatch: pytest.MonkeyPatch) -> None:
 # ---- statistics -----------------------------------------------------------------------------------------------------
 
 
+@pytest.fixture
+def counting(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Config:
+    """Settings with somebody to tell what is counted, who is not asked."""
+
+    async def nobody(_config: Config, _worker: Worker) -> None:
+        return None
+
+    monkeypatch.setattr(app, "linked", nobody)
+    return Config(redis=Redis(url="redis://nobody.example"), data_dir=str(tmp_path), routes=ROUTES)
+
+
 def counted(served: Served) -> dict[str, dict[str, Counts]]:
     """What each prefix was counted under since the last look."""
     return {row.prefix: row.outcomes for row in rows(served)}
 
 
 def rows(served: Served) -> list[RouteCounts]:
-    worker = served.relay._worker
-    return worker.statistics.delta(0.0, worker.in_flight).routes
+    tallies = served.relay._worker.tallies
+    assert tallies is not None
+    return taken(tallies)
 
 
-def test_a_relayed_request_is_counted_with_its_bytes_and_times(upstream: Upstream) -> None:
+def test_a_relayed_request_is_counted_with_its_bytes_and_times(counting: Config, upstream: Upstream) -> None:
     async def dialogue(served: Served) -> None:
         client = Client()
         client.put(b"abc", more=False)
@@ -308,13 +338,15 @@ def test_a_relayed_request_is_counted_with_its_bytes_and_times(upstream: Upstrea
         assert (row.prefix, row.authority) == ("/up", "up.example")
         assert row.outcomes == {"2xx": Counts(requests=1, request_bytes=3, response_bytes=5)}
         assert (row.durations.count, row.heads.count) == (1, 1)
-        assert 0 < row.heads.sum_us <= row.durations.sum_us
+        assert (row.overheads.count, row.upstreams.count) == (1, 1)
+        assert 0 < row.overheads.sum_us <= row.heads.sum_us <= row.durations.sum_us
+        assert abs(row.overheads.sum_us + row.upstreams.sum_us - row.durations.sum_us) <= 1
         assert rows(served) == []
 
-    serve(dialogue)
+    serve(dialogue, counting)
 
 
-def test_the_relays_own_answers_are_counted_by_their_word(upstream: Upstream) -> None:
+def test_the_relays_own_answers_are_counted_by_their_word(counting: Config, upstream: Upstream) -> None:
     async def dialogue(served: Served) -> None:
         await served.answer(path=b"/nowhere/1")
         await served.answer(path=b"/nowhere/2")
@@ -331,19 +363,19 @@ def test_the_relays_own_answers_are_counted_by_their_word(upstream: Upstream) ->
         assert (unmatched.durations.count, unmatched.heads.count) == (3, 0)
         assert (routed.durations.count, routed.heads.count) == (3, 0)
 
-    serve(dialogue)
+    serve(dialogue, counting)
 
 
-def test_health_is_not_counted() -> None:
+def test_health_is_not_counted(counting: Config) -> None:
     async def dialogue(served: Served) -> None:
         await served.answer(path=b"/healthz")
         await served.answer(path=b"/readyz", method="POST")
         assert counted(served) == {}
 
-    serve(dialogue)
+    serve(dialogue, counting)
 
 
-def test_a_request_over_the_limit_is_counted_without_a_route(upstream: Upstream) -> None:
+def test_a_request_over_the_limit_is_counted_without_a_route(counting: Config, upstream: Upstream) -> None:
     async def dialogue(served: Served) -> None:
         held = await served.ask(Client(), path=b"/up")
         await served.answer(path=b"/up")
@@ -352,11 +384,11 @@ def test_a_request_over_the_limit_is_counted_without_a_route(upstream: Upstream)
         await held
         assert counted(served) == {"/up": {"2xx": Counts(requests=1)}}
 
-    serve(dialogue, max_connections=1)
+    serve(dialogue, msgspec.structs.replace(counting, server=Server(max_connections=1)))
 
 
 @pytest.mark.parametrize("started", [False, True])
-def test_a_client_that_leaves_is_counted_once(upstream: Upstream, *, started: bool) -> None:
+def test_a_client_that_leaves_is_counted_once(counting: Config, upstream: Upstream, *, started: bool) -> None:
     async def dialogue(served: Served) -> None:
         client = Client()
         task = await served.ask(client, path=b"/up")
@@ -369,11 +401,11 @@ def test_a_client_that_leaves_is_counted_once(upstream: Upstream, *, started: bo
         expected = Counts(requests=1, response_bytes=3, truncated=1) if started else Counts(requests=1)
         assert counted(served) == {"/up": {"client_left": expected}}
 
-    serve(dialogue)
+    serve(dialogue, counting)
 
 
 @pytest.mark.parametrize("started", [False, True])
-def test_what_the_drain_breaks_off_is_counted_once(upstream: Upstream, *, started: bool) -> None:
+def test_what_the_drain_breaks_off_is_counted_once(counting: Config, upstream: Upstream, *, started: bool) -> None:
     async def dialogue(served: Served) -> None:
         task = await served.ask(Client(), path=b"/up")
         if started:
@@ -384,10 +416,10 @@ def test_what_the_drain_breaks_off_is_counted_once(upstream: Upstream, *, starte
         expected = Counts(requests=1, response_bytes=3, truncated=1) if started else Counts(requests=1)
         assert counted(served) == {"/up": {"draining": expected}}
 
-    serve(dialogue)
+    serve(dialogue, counting)
 
 
-def test_a_truncation_a_retry_and_a_broken_body_are_counted_once(upstream: Upstream) -> None:
+def test_a_truncation_a_retry_and_a_broken_body_are_counted_once(counting: Config, upstream: Upstream) -> None:
     async def dialogue(served: Served) -> None:
         task = await served.ask(Client(), path=b"/up")
         upstream.answer(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello")
@@ -410,10 +442,10 @@ def test_a_truncation_a_retry_and_a_broken_body_are_counted_once(upstream: Upstr
             }
         }
 
-    serve(dialogue)
+    serve(dialogue, counting)
 
 
-def test_a_refused_handshake_is_counted_once() -> None:
+def test_a_refused_handshake_is_counted_once(counting: Config) -> None:
     async def dialogue(served: Served) -> None:
         await refused(served)
         assert counted(served) == {"": {"no_route": Counts(requests=1)}}
@@ -421,11 +453,11 @@ def test_a_refused_handshake_is_counted_once() -> None:
         await refused(served)
         assert counted(served) == {"": {"draining": Counts(requests=1)}}
 
-    serve(dialogue)
+    serve(dialogue, counting)
 
 
-def test_counts_survive_a_reload_and_end_with_what_is_switched_off(upstream: Upstream) -> None:
-    configs = [Config(routes=ROUTES), Config(server=Server(statistics=False), routes=ROUTES)]
+def test_counts_survive_a_reload_and_end_with_what_is_switched_off(counting: Config, upstream: Upstream) -> None:
+    configs = [counting, msgspec.structs.replace(counting, server=Server(statistics=False))]
 
     async def dialogue(served: Served) -> None:
         worker = served.relay._worker
@@ -446,6 +478,32 @@ def test_counts_survive_a_reload_and_end_with_what_is_switched_off(upstream: Ups
         await dialogue(served)
         await served.lifespan.tell("shutdown")
         await served.lifespan.task
+
+    play(main)
+
+
+def test_figures_are_answered_where_they_are_wanted_and_there_are_any(counting: Config) -> None:
+    async def dialogue(served: Served) -> None:
+        assert error_of(await served.answer(path=b"/stats")) == (503, "no_statistics")
+        served.relay._worker.summary = b'{"total":7}'
+        found = await served.answer(path=b"/stats", query=b"x=1")
+        assert (found.status, found.body) == (200, b'{"total":7}')
+        assert dict(found.headers)[b"content-type"] == b"application/json"
+        assert error_of(await served.answer(path=b"/stats", method="POST")) == (405, "method_not_allowed")
+        assert counted(served) == {}
+
+    serve(dialogue, msgspec.structs.replace(counting, server=Server(stats_path="/stats")))
+
+
+def test_a_request_that_outlives_its_connection_is_counted_before_the_end(counting: Config, upstream: Upstream) -> None:
+    async def main() -> None:
+        served = Served(counting)
+        await served.lifespan.tell("startup")
+        await served.ask(Client(), path=b"/up")
+        assert len(upstream.connections) == 1
+        assert await served.lifespan.tell("shutdown") == "shutdown.complete"
+        await served.lifespan.task
+        assert counted(served) == {"/up": {"client_left": Counts(requests=1)}}
 
     play(main)
 

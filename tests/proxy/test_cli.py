@@ -127,3 +127,23 @@ def test_notable_names_only_what_differs() -> None:
     assert cli.notable(Route(target="https://a")) == ""
     route = Route(target="https://a", forwarded=Forwarded.OFF, via="relaygate", tls=UpstreamTls(ca="/ca.pem"))
     assert cli.notable(route) == "via='relaygate' tls.ca='/ca.pem'"
+
+
+def test_figures_of_all_workers_need_a_redis(tmp_path: Path) -> None:
+    done = relaygate(tmp_path, "proxy", RELAYGATE_STATS_PATH="/stats")
+    assert (done.returncode, done.stderr) == (
+        2,
+        "relaygate: server.stats_path: its figures come through Redis, expected redis.url or `relaygate serve`\n",
+    )
+
+
+def test_what_does_not_serve_does_without_the_server(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", "import sys, proxy.cli; print('granian' in sys.modules)"],
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == "False\n"

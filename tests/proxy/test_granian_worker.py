@@ -2,12 +2,14 @@
 
 import asyncio
 import contextvars
+import signal
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
 
-from proxy.granian_worker import TICK_S, FirstReceived, Starter, has_body_at_hand
+from proxy import granian_worker
+from proxy.granian_worker import TICK_S, End, FirstReceived, Starter, closing, has_body_at_hand
 from proxy.rules.headers import Header
 from tests.proxy.asgi import play
 
@@ -159,3 +161,104 @@ def test_a_body_is_asked_for_only_where_asking_gives_no_leave_to_send_it(
     """C17."""
     assert has_body_at_hand({"type": "http", "headers": headers}) is at_hand
     assert not has_body_at_hand({"type": "websocket", "headers": headers})
+
+
+# ---- the end --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["http.response.start", "websocket.http.response.start"])
+def test_the_last_answer_of_a_connection_says_so(kind: str) -> None:
+    sent: list[dict[str, Any]] = []
+    start = {"type": kind, "status": 200, "headers": [(b"a", b"1")]}
+    body = {"type": "http.response.body", "body": b"x"}
+
+    async def send(message: dict[str, Any]) -> None:
+        sent.append(message)
+
+    async def dialogue() -> None:
+        for message in (start, body):
+            await closing(send)(message)
+
+    play(dialogue)
+    assert sent == [start | {"headers": [(b"a", b"1"), (b"connection", b"close")]}, body]
+    assert start["headers"] == [(b"a", b"1")]
+
+
+class Holding:
+    """An application that holds connections for its first looks."""
+
+    def __init__(self, looks: int) -> None:
+        self.looks = looks
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        raise AssertionError((scope, receive, send))
+
+    def holds_connections(self) -> bool:
+        self.looks -= 1
+        return self.looks >= 0
+
+
+class Set:
+    """Granian's signal, which counts."""
+
+    def __init__(self) -> None:
+        self.times = 0
+
+    def set(self) -> None:
+        self.times += 1
+
+
+def ending(app: Holding) -> tuple[Any, Set]:
+    end: Any = End(asyncio.get_running_loop(), app)
+    end.signal = Set()
+    return end, end.signal
+
+
+def test_granian_is_told_once() -> None:
+    async def dialogue() -> None:
+        end, told = ending(Holding(0))
+        for _ in range(5):
+            end.stop()
+        assert told.times == 1
+
+    play(dialogue)
+
+
+def test_a_retired_worker_waits_for_a_quiet_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Seconds count anew from the last look that found a request."""
+    closed: list[int] = []
+    slept: list[float] = []
+
+    async def sleep(delay_s: float) -> None:
+        slept.append(delay_s)
+
+    async def dialogue() -> None:
+        app = Holding(10)
+        end, told = ending(app)
+        starter = Starter(asyncio.get_running_loop(), app, contextvars.copy_context())
+        end.retire(starter, 7, 3.5)
+        assert (starter.retired, closed) == (True, [7])
+        monkeypatch.setattr(asyncio, "sleep", sleep)
+        await end._retirement
+        assert told.times == 1
+        assert slept == [1] * (10 + 6)
+
+    monkeypatch.setattr(granian_worker, "stop_accepting", closed.append)
+    play(dialogue)
+
+
+def test_a_parents_death_that_is_told_twice_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    closed: list[int] = []
+    raised: list[int] = []
+    timers: list[float] = []
+
+    async def dialogue() -> None:
+        end, _ = ending(Holding(0))
+        for _ in range(3):
+            end.drain_alone(7, 10.0)
+
+    monkeypatch.setattr(granian_worker, "stop_accepting", closed.append)
+    monkeypatch.setattr(signal, "raise_signal", raised.append)
+    monkeypatch.setattr(signal, "setitimer", lambda _, seconds: timers.append(seconds))
+    play(dialogue)
+    assert (closed, raised, timers) == ([7], [signal.SIGTERM], [12.0])

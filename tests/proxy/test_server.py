@@ -3,8 +3,10 @@
 import gc
 import logging
 import resource
+import signal
 import socket
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import msgspec
@@ -14,7 +16,17 @@ from granian.constants import HTTPModes
 from proxy import server as server_module
 from proxy.app import Relay
 from proxy.config import Config, ConfigError, HttpVersions, ListenerTls, LogLevel, Route, Server
-from proxy.server import AppLoader, ProcessGroup, check_address, fixed_at_start, http_mode, raise_descriptor_limit
+from proxy.server import (
+    BACKPRESSURE_MARGIN,
+    AppLoader,
+    ProcessGroup,
+    check_address,
+    fixed_at_start,
+    http_mode,
+    listener,
+    raise_descriptor_limit,
+)
+from proxy.worker_group import Listener
 
 TLS = ListenerTls(certificate="a.crt", key="a.key")
 
@@ -27,23 +39,33 @@ def test_a_free_address_is_good_and_left_free(host: str) -> None:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.create_server((host, 0), family=family) as probe:
         port = probe.getsockname()[1]
-    check_address(host, port)
-    check_address(host, port)
+    check_address("server", host, port)
+    check_address("server", host, port)
 
 
 @pytest.mark.parametrize("reuse", [False, True])
-def test_a_busy_port_is_told_even_if_its_owner_would_share_it(*, reuse: bool) -> None:
+def test_a_busy_port_is_told_even_if_its_owner_would_share_it(monkeypatch: pytest.MonkeyPatch, *, reuse: bool) -> None:
+    monkeypatch.setattr(server_module, "LET_GO_S", 0)
     with socket.create_server(("127.0.0.1", 0), reuse_port=reuse) as busy:
         port = busy.getsockname()[1]
         with pytest.raises(ConfigError) as caught:
-            check_address("127.0.0.1", port)
+            check_address("server", "127.0.0.1", port)
     assert str(caught.value) == f"server: 127.0.0.1:{port}: cannot listen here: already in use"
+
+
+def test_an_address_that_is_let_go_in_a_moment_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the workers of a parent that was killed."""
+    busy = socket.create_server(("127.0.0.1", 0))
+    port = busy.getsockname()[1]
+    monkeypatch.setattr(time, "sleep", lambda _: busy.close())
+    check_address("server", "127.0.0.1", port)
+    assert busy.fileno() == -1
 
 
 @pytest.mark.parametrize("host", ["192.0.2.1", "not an address"])
 def test_an_address_that_is_not_ours_is_told_in_one_line(host: str) -> None:
     with pytest.raises(ConfigError, match=f"server: {host}:8000: cannot listen here: [A-Z]"):
-        check_address(host, 8000)
+        check_address("server", host, 8000)
 
 
 # ---- settings -------------------------------------------------------------------------------------------------------
@@ -70,10 +92,8 @@ def test_versions_of_http_have_granians_names(versions: HttpVersions, tls: Liste
         {"host": "::1"},
         {"port": 1},
         {"workers": 2},
-        {"http": HttpVersions.BOTH},
-        {"max_connections": 1},
-        {"header_timeout_s": 1.0},
         {"log_level": LogLevel.DEBUG},
+        {"tracing": "http://127.0.0.1:4318"},
     ],
     ids=str,
 )
@@ -81,12 +101,27 @@ def test_what_only_a_start_can_change_is_known(change: dict[str, Any]) -> None:
     config = Config()
     changed = msgspec.structs.replace(config, server=msgspec.structs.replace(config.server, **change))
     assert fixed_at_start(changed) != fixed_at_start(config)
+    assert listener(changed) == listener(config)
 
 
-def test_a_certificate_is_fixed_at_the_start_and_routes_and_limits_are_not() -> None:
-    assert fixed_at_start(Config(tls=TLS)) != fixed_at_start(Config())
+@pytest.mark.parametrize(
+    "change", [{"http": HttpVersions.BOTH}, {"max_connections": 1}, {"header_timeout_s": 1.0}], ids=str
+)
+def test_what_workers_are_replaced_for_is_known(change: dict[str, Any]) -> None:
+    changed = Config(server=Server(**change))
+    assert listener(changed) != listener(Config())
+    assert fixed_at_start(changed) == fixed_at_start(Config())
+
+
+def test_a_worker_accepts_somewhat_more_than_it_serves() -> None:
+    assert listener(Config(server=Server(max_connections=5))).connections_max == 5 + BACKPRESSURE_MARGIN
+
+
+def test_routes_and_limits_change_without_new_workers() -> None:
     server = Server(drain_timeout_s=1, body_timeout_s=1, body_bytes_max=1, health_prefix=None, access_log=True)
-    assert fixed_at_start(Config(server=server, routes={"/a": Route(target="http://a")})) == fixed_at_start(Config())
+    changed = Config(server=server, routes={"/a": Route(target="http://a")})
+    assert listener(changed) == listener(Config())
+    assert fixed_at_start(changed) == fixed_at_start(Config())
 
 
 # ---- open files -----------------------------------------------------------------------------------------------------
@@ -119,110 +154,83 @@ def test_without_a_limit_there_is_nothing_to_warn_of(limits: list[int], caplog: 
 # ---- the parent process ---------------------------------------------------------------------------------------------
 
 
-class Child:
-    """A worker process that ends when it is told to, or does not."""
-
-    def __init__(self, obeys: str) -> None:
-        self._obeys = obeys
-        self.told: list[str] = []
-        self.interrupt_by_parent = False
-
-    def tell(self, what: str) -> None:
-        self.told.append(what)
-
-    def terminate(self) -> None:
-        self.tell("terminate")
-
-    def kill(self) -> None:
-        self.tell("kill")
-
-    def join(self, _timeout_s: float) -> None:
-        self.tell("join")
-
-    def is_alive(self) -> bool:
-        return self._obeys not in self.told
-
-    def _id(self) -> int:
-        return 2**30
+TO_ALL = [(signal.SIGHUP, "serving"), (signal.SIGHUP, "retired")]
 
 
-@pytest.fixture
-def group(monkeypatch: pytest.MonkeyPatch) -> Callable[..., ProcessGroup]:
-    monkeypatch.setattr(server_module, "LAST_WORDS_S", 0.05)
+class Told(ProcessGroup):
+    """Notes what workers are told and replaced for, and has none."""
 
-    def make(*children: Child, reload: Callable[[], Config] = Config) -> ProcessGroup:
-        group: Any = ProcessGroup(AppLoader(Config(server=Server(drain_timeout_s=0.05)), reload))
-        group.wrks = list(children)
-        monkeypatch.setattr(group, "_tell", lambda number: [child.tell(str(int(number))) for child in group.wrks])
-        made: ProcessGroup = group
-        return made
+    def __init__(self, reload: Callable[[], Config], *, starts: bool = True) -> None:
+        super().__init__(AppLoader(Config(), reload))
+        self.wrks: list[Any] = ["serving"]
+        self._retired: list[Any] = ["retired"]
+        self.told: list[tuple[int, str]] = []
+        self.replaced: list[Listener] = []
+        self._starts = starts
 
-    return make
+    def _tell(self, signum: int, workers: Iterable[Any]) -> None:
+        self.told += [(signum, worker) for worker in workers]
 
-
-@pytest.mark.parametrize(
-    ("obeys", "told"),
-    [
-        ("terminate", ["terminate", "join"]),
-        ("10", ["terminate", "10", "join"]),
-        ("kill", ["terminate", "10", "kill", "join"]),
-    ],
-)
-def test_workers_get_their_time_then_a_word_then_an_end(
-    group: Callable[..., ProcessGroup], obeys: str, told: list[str]
-) -> None:
-    """C68."""
-    child = Child(obeys)
-    parent = group(child)
-    parent._stop_workers()
-    assert child.told == told
-    assert parent.wrks == []
+    def replace(self, listener: Listener) -> bool:
+        self.replaced.append(listener)
+        return self._starts
 
 
-def test_a_reload_is_passed_on_and_replacements_get_the_new_configuration(
-    group: Callable[..., ProcessGroup], caplog: pytest.LogCaptureFixture
-) -> None:
-    new = Config(server=Server(drain_timeout_s=0.05), routes={"/a": Route(target="http://a")})
-    child = Child("1")
-    parent = group(child, reload=lambda: new)
+def test_a_reload_is_passed_on_and_replacements_get_the_new_configuration(caplog: pytest.LogCaptureFixture) -> None:
+    new = Config(routes={"/a": Route(target="http://a")})
+    parent = Told(lambda: new)
     parent._reload()
-    assert child.told == ["1"]
+    assert (parent.told, parent.replaced) == (TO_ALL, [])
     assert parent._loader.config is new
     assert caplog.records == []
 
 
-def test_a_reload_says_what_it_cannot_change(
-    group: Callable[..., ProcessGroup], caplog: pytest.LogCaptureFixture
-) -> None:
-    child = Child("1")
-    group(child, reload=lambda: Config(server=Server(port=1)))._reload()
-    assert child.told == ["1"]
+def test_a_reload_says_what_it_cannot_change(caplog: pytest.LogCaptureFixture) -> None:
+    parent = Told(lambda: Config(server=Server(port=1)))
+    parent._reload()
+    assert parent.told == TO_ALL
     assert "next start" in caplog.text
 
 
-def test_the_handler_of_a_signal_only_wakes_the_main_loop(group: Callable[..., ProcessGroup]) -> None:
+def test_workers_are_replaced_for_a_new_listener(caplog: pytest.LogCaptureFixture) -> None:
+    """And those that are retired read the configuration, for requests that may still come on their connections."""
+    new = Config(server=Server(header_timeout_s=1))
+    parent = Told(lambda: new)
+    parent._reload()
+    assert (parent.told, parent.replaced) == (TO_ALL[1:], [listener(new)])
+    assert parent._loader.config is new
+    assert caplog.records == []
+
+
+def test_where_new_workers_do_not_start_the_configuration_stays(caplog: pytest.LogCaptureFixture) -> None:
+    parent = Told(lambda: Config(server=Server(header_timeout_s=1)), starts=False)
+    before = parent._loader.config
+    parent._reload()
+    assert (parent.told, len(parent.replaced)) == ([], 1)
+    assert parent._loader.config is before
+    assert [record.levelno for record in caplog.records] == [logging.ERROR]
+
+
+def test_the_handler_of_a_signal_only_wakes_the_main_loop() -> None:
     """It may have interrupted anything, a half-written log line included, so it reads and logs nothing itself."""
 
     def unexpected() -> Config:
         raise AssertionError("reloaded inside the handler")
 
-    parent = group(reload=unexpected)
+    parent = Told(unexpected)
     parent.signal_handler_reload()  # type: ignore[no-untyped-call]
     parent.main_loop_interrupt.wait()
     assert parent.reload_signal
 
 
-def test_a_reload_of_what_is_refused_reaches_no_worker(
-    group: Callable[..., ProcessGroup], caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_reload_of_what_is_refused_reaches_no_worker(caplog: pytest.LogCaptureFixture) -> None:
     def refused() -> Config:
         raise ConfigError("relaygate.yaml:1", "bad")
 
-    child = Child("1")
-    parent = group(child, reload=refused)
+    parent = Told(refused)
     before = parent._loader.config
     parent._reload()
-    assert child.told == []
+    assert (parent.told, parent.replaced) == ([], [])
     assert parent._loader.config is before
     assert [record.levelno for record in caplog.records] == [logging.ERROR]
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy import settings
-from proxy.config import Admin, Config, ConfigError, LogLevel, Route, Server
+from proxy.config import Admin, Config, ConfigError, LogLevel, Retention, Route, Server
 from proxy.sources import structs, yaml_document
 from proxy.sources.default_routes import DEFAULT_ROUTES
 from proxy.sources.structs import Given
@@ -104,6 +104,14 @@ def test_statistics_are_on_unless_a_variable_switches_them_off(tmp_path: Path) -
     assert read_server(tmp_path).statistics
     assert not read_server(tmp_path, {}, {"ENABLE_STATS": "false"}).statistics
     assert read_server(tmp_path, {}, {"ENABLE_STATS": "false", "RELAYGATE_STATISTICS": "true"}).statistics
+
+
+def test_what_is_kept_is_read_within_bounds(tmp_path: Path) -> None:
+    (tmp_path / "relaygate.yaml").write_text("retention: {minute_rows_hours: 6, versions: 10}")
+    kept = settings.load({}, {"RELAYGATE_RETENTION_HOUR_ROWS_DAYS": "40"}, tmp_path).retention
+    assert kept == Retention(minute_rows_hours=6, hour_rows_days=40, versions=10)
+    said = refusal(tmp_path, {}, {"RELAYGATE_RETENTION_DAY_ROWS_DAYS": "30"})
+    assert said.endswith("RELAYGATE_RETENTION_DAY_ROWS_DAYS: found '30', expected an integer from 31 to 10000")
 
 
 def test_a_common_name_in_the_environment_is_stronger_than_ours_in_dotenv(tmp_path: Path) -> None:
@@ -202,6 +210,19 @@ def test_a_route_that_the_health_check_would_hide(tmp_path: Path) -> None:
     assert refusal(tmp_path).startswith("relaygate.yaml:2: routes./a/healthz: the relay answers this path itself")
 
 
+def test_a_route_that_the_figures_would_hide(tmp_path: Path) -> None:
+    (tmp_path / "relaygate.yaml").write_text("server: {stats_path: /a/}\nroutes: {/a: http://a, /a/b: http://a}")
+    assert refusal(tmp_path) == (
+        "relaygate.yaml:2: routes./a: the relay answers this path itself, expected another prefix or another "
+        "server.stats_path"
+    )
+    assert len(settings.load({}, {"RELAYGATE_STATS_PATH": "/stats"}, tmp_path).routes) == 2
+    assert settings.load({}, {"RELAYGATE_STATS_PATH": "null"}, tmp_path).server.stats_path is None
+    assert refusal(tmp_path, {}, {"RELAYGATE_STATS_PATH": "/readyz"}) == (
+        "server.stats_path: /readyz tells of health, expected another path"
+    )
+
+
 @pytest.mark.parametrize(
     ("route", "message"),
     [
@@ -255,6 +276,17 @@ def test_a_target_of_which_only_dns_can_tell_is_for_the_connection_to_judge(tmp_
     assert len(settings.load({}, {}, tmp_path).routes) == 2
 
 
+def test_tracing_needs_its_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    collector = {"RELAYGATE_TRACING": "http://127.0.0.1:4318/base"}
+    assert read_server(tmp_path, {}, collector).tracing == "http://127.0.0.1:4318/base"
+    for package in ("no_such_package", "no_such_package.below"):
+        monkeypatch.setattr(settings, "TRACING_PACKAGE", package)
+        assert refusal(tmp_path, {}, collector) == (
+            f"server.tracing: {package} is not installed, expected what requirements-opentelemetry.lock names"
+        )
+        assert read_server(tmp_path).tracing is None
+
+
 def test_tls_files_are_looked_for_beside_the_file(tmp_path: Path) -> None:
     folder = tmp_path / "conf"
     (folder / "certs").mkdir(parents=True)
@@ -290,3 +322,26 @@ def test_the_strongest_layer_that_says_something_wins(
     layers = [(("server", "port"), Given(str(port), where, "port")) for port, where in places if port is not None]
     config = settings.combine(structs.Reader("f.yaml", document, Path("/")), layers)
     assert config.server.port == next((port for port in (option, environment, dotenv, yaml) if port is not None), 8000)
+
+
+def test_trusted_proxies_are_networks_in_the_file_and_with_commas_in_the_environment(tmp_path: Path) -> None:
+    (tmp_path / "relaygate.yaml").write_text("admin: {trusted_proxies: [10.0.0.0/8, '::1']}")
+    assert settings.load({}, {}, tmp_path).admin.trusted_proxies == ("10.0.0.0/8", "::1/128")
+    environment = {"RELAYGATE_ADMIN_TRUSTED_PROXIES": "192.0.2.1, 10.0.0.0/8"}
+    assert settings.load({}, environment, tmp_path).admin.trusted_proxies == ("192.0.2.1/32", "10.0.0.0/8")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("10.0.0.0/8", "found '10.0.0.0/8', expected a list"),
+        ("[10.0.0.1/8]", "found a list, expected networks such as 10.0.0.0/8"),
+        ("[proxy.example]", "found a list, expected networks such as 10.0.0.0/8"),
+        ("[7]", "found a list, expected a list of text"),
+    ],
+)
+def test_what_is_no_list_of_networks_is_refused(tmp_path: Path, text: str, expected: str) -> None:
+    (tmp_path / "relaygate.yaml").write_text(f"admin: {{trusted_proxies: {text}}}")
+    with pytest.raises(ConfigError) as caught:
+        settings.load({}, {}, tmp_path)
+    assert str(caught.value).startswith(f"relaygate.yaml:1: admin.trusted_proxies: {expected}")

@@ -6,15 +6,17 @@ from typing import Any
 import pytest
 
 from proxy.config import Config, Forwarded, Route, Server, UpstreamTls
+from proxy.rules.own_paths import Own
 from proxy.snapshot import CompiledRoute, Snapshot, ascii_host, authority_of, compile_snapshot, origin_of
-from proxy.statistics import Statistics
+from proxy.tallies import Tallies
 from proxy.upstream.pool import Pools
+from tests.proxy.counting import in_memory
 
 
-def compiled(config: Config, statistics: Statistics | None = None) -> Snapshot:
+def compiled(config: Config, tallies: Tallies | None = None) -> Snapshot:
     async def main() -> Snapshot:
         pools = Pools(asyncio.get_running_loop())
-        return compile_snapshot(config, pools, statistics or Statistics("worker", 0))
+        return compile_snapshot(config, pools, tallies)
 
     return asyncio.run(main())
 
@@ -126,13 +128,18 @@ def test_routes_with_equal_origins_share_a_pool() -> None:
     ],
 )
 def test_health_is_where_it_hides_no_route(prefix: str | None, paths: set[bytes]) -> None:
-    assert set(compiled(Config(server=Server(health_prefix=prefix))).health_paths) == paths
+    assert set(compiled(Config(server=Server(health_prefix=prefix))).own_paths) == paths
+
+
+def test_statistics_are_where_they_are_wanted() -> None:
+    own = compiled(Config(server=Server(health_prefix=None, stats_path="/-/stats"))).own_paths
+    assert own == {b"/-/stats": Own.STATISTICS}
 
 
 def test_a_route_is_counted_under_its_prefix_and_authority_by_whichever_snapshot() -> None:
-    statistics = Statistics("worker", 0)
+    tallies = in_memory()
     config = Config(routes={"/up": Route(target="https://Up.example:8443/v1"), "/": Route(target="http://[::1]")})
-    first, second = compiled(config, statistics), compiled(config, statistics)
+    first, second = compiled(config, tallies), compiled(config, tallies)
     found, root = first.routes.match(b"/up"), first.routes.match(b"/")
     again = second.routes.match(b"/up")
     assert found is not None
@@ -144,13 +151,13 @@ def test_a_route_is_counted_under_its_prefix_and_authority_by_whichever_snapshot
     assert unmatched is not None
     assert (tally.prefix, tally.authority) == ("/up", "up.example:8443")
     assert (of_root.prefix, of_root.authority) == ("/", "[::1]")
-    assert again[0].tally is tally
-    assert second.unmatched is unmatched
+    assert again[0].tally is not None
+    assert again[0].tally.journal is tally.journal is tallies.journal
     assert (unmatched.prefix, unmatched.authority) == ("", "")
 
 
-def test_nothing_is_counted_where_statistics_are_off() -> None:
-    snapshot = compiled(Config(server=Server(statistics=False), routes={"/up": Route(target="http://u")}))
+def test_without_tallies_nothing_is_counted() -> None:
+    snapshot = compiled(Config(routes={"/up": Route(target="http://u")}))
     found = snapshot.routes.match(b"/up")
     assert found is not None
     assert found[0].tally is snapshot.unmatched is None
@@ -159,3 +166,42 @@ def test_nothing_is_counted_where_statistics_are_off() -> None:
 def test_unusable_tls_files_are_told() -> None:
     with pytest.raises(OSError, match="No such file"):
         route_of("https://u", tls=UpstreamTls(ca="/nowhere/ca.pem"))
+
+
+def test_routes_that_stay_keep_their_compiled_form_and_those_that_leave_give_up_their_pools() -> None:
+    routes = {"/a": Route(target="http://a/x"), "/b": Route(target="http://b"), "/": Route(target="http://root")}
+    edited = {"/a": Route(target="http://a/x"), "/c/d": Route(target="http://b"), "/": Route(target="http://other")}
+
+    async def main() -> None:
+        pools = Pools(asyncio.get_running_loop())
+        first = compile_snapshot(Config(routes=routes), pools, None)
+        second = compile_snapshot(Config(routes=edited), pools, None, first)
+        fresh = compile_snapshot(Config(routes=edited), pools, None)
+        assert found(second, b"/a") is found(first, b"/a")
+        assert found(fresh, b"/a") is not found(first, b"/a")
+        assert found(second, b"/b/c") == found(fresh, b"/b/c") == found(second, b"/")
+        assert found(second, b"/c/d/e") == found(fresh, b"/c/d/e")
+        assert found(second, b"/c/d").pool is found(first, b"/b").pool, "a route leads there still"
+        assert found(second, b"/").pool is not found(first, b"/").pool
+        assert pools.get(found(first, b"/").pool.origin) is not found(first, b"/").pool, "it was retired"
+        assert found(first, b"/b").prefix == "/b", "the snapshot before is as it was"
+
+    asyncio.run(main())
+
+
+def test_another_setting_of_the_server_compiles_all_anew() -> None:
+    routes = {"/a": Route(target="http://a")}
+
+    async def main() -> None:
+        pools, tallies = Pools(asyncio.get_running_loop()), in_memory()
+        first = compile_snapshot(Config(routes=routes), pools, tallies)
+        second = compile_snapshot(Config(server=Server(body_bytes_max=5), routes=routes), pools, tallies, first)
+        assert (found(first, b"/a").body_bytes_max, found(second, b"/a").body_bytes_max) == (None, 5)
+
+    asyncio.run(main())
+
+
+def found(snapshot: Snapshot, path: bytes) -> CompiledRoute:
+    match = snapshot.routes.match(path)
+    assert match is not None
+    return match[0]

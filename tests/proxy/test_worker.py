@@ -4,18 +4,22 @@ import asyncio
 import signal
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from proxy.client_sockets import Client as Address
 from proxy.client_sockets import ClientSockets
-from proxy.config import Config, ConfigError, Route, Server, UpstreamTls
+from proxy.config import Config, ConfigError, Redis, Route, Server, UpstreamTls
 from proxy.errors import NOT_READY
 from proxy.exchange import Exchange
-from proxy.statistics import SETTLE_MIN, Counts
+from proxy.rules.records import RECORD_BYTES
+from proxy.tallies import FOLD_MIN
 from proxy.worker import SWEEP_TICKS, Worker, watch
 from tests.proxy.asgi import Client, play, turns
+from tests.proxy.counting import count_one, decoded, requests_of, taken
 
 
 def config_with(*, access_log: bool = False, allow_private_targets: bool = False, **targets: str) -> Config:
@@ -227,33 +231,82 @@ def test_an_access_log_that_is_turned_off_loses_no_line(capfdbinary: pytest.Capt
     assert b'"request_id":"last"' in capfdbinary.readouterr().out
 
 
-def test_a_worker_signs_what_it_has_counted_with_what_its_request_ids_begin_with() -> None:
+def counting(tmp_path: Path, *, statistics: bool = True) -> Config:
+    """Settings with somebody to tell what is counted."""
+    config = config_with(a="http://a.example")
+    server = msgspec.structs.replace(config.server, statistics=statistics)
+    return msgspec.structs.replace(
+        config, server=server, redis=Redis(url="redis://nobody.example"), data_dir=str(tmp_path / "data")
+    )
+
+
+def test_a_worker_signs_what_it_has_counted_with_what_its_request_ids_begin_with(tmp_path: Path) -> None:
     async def dialogue() -> None:
         before_s = time.time()
-        worker = worker_of(config_with())
-        delta = worker.statistics.delta(0.0, 0)
+        worker = worker_of(counting(tmp_path))
+        assert worker.tallies is not None
+        assert worker.snapshot.unmatched is not None
+        count_one(worker.snapshot.unmatched)
+        delta = decoded(worker.tallies.offer(0.0) or b"")
         assert worker.new_request_id().startswith(delta.worker.encode())
-        assert (len(delta.worker), delta.sequence) == (16, 1)
-        assert before_s <= delta.started_s <= time.time()
+        assert (delta.worker, len(delta.worker), delta.sequence) == (worker.name, 16, 1)
+        assert before_s <= delta.started_s == worker.started_s <= time.time()
+        assert [path.stem for path in (tmp_path / "data" / "statistics").iterdir()] == [worker.name]
         worker.close()
 
     play(dialogue)
 
 
-def test_latencies_are_settled_on_ticks() -> None:
+def test_nothing_is_counted_where_nobody_is_told(tmp_path: Path) -> None:
     async def dialogue() -> None:
-        worker = worker_of(config_with(a="http://a.example"))
+        for config in (config_with(a="http://a.example"), counting(tmp_path, statistics=False)):
+            worker = worker_of(config)
+            found = worker.snapshot.routes.match(b"/a")
+            assert found is not None
+            assert (worker.tallies, found[0].tally, worker.snapshot.unmatched) == (None, None, None)
+            worker.close()
+        assert not (tmp_path / "data").exists()
+
+    play(dialogue)
+
+
+def test_counting_is_switched_on_and_off_by_reloads_and_loses_nothing(tmp_path: Path) -> None:
+    async def dialogue() -> None:
+        files = Files(counting(tmp_path))
+        worker = worker_of(counting(tmp_path, statistics=False), files)
+        worker.reload()
+        assert worker.snapshot.unmatched is not None
+        count_one(worker.snapshot.unmatched)
+        files.config = counting(tmp_path, statistics=False)
+        worker.reload()
+        assert [worker.snapshot.unmatched] == [None]
+        assert worker.tallies is not None
+        assert worker.tallies.unsent == 1
+        files.config = counting(tmp_path)
+        worker.reload()
+        assert worker.snapshot.unmatched is not None
+        count_one(worker.snapshot.unmatched)
+        assert requests_of(taken(worker.tallies)) == {"": 2}
+        worker.close()
+
+    play(dialogue)
+
+
+def test_records_are_folded_on_ticks(tmp_path: Path) -> None:
+    async def dialogue() -> None:
+        worker = worker_of(counting(tmp_path))
         found = worker.snapshot.routes.match(b"/a")
         assert found is not None
-        tally = found[0].tally
-        assert tally is not None
-        tally.begin().outcomes["2xx"] = Counts(requests=SETTLE_MIN)
-        tally.durations_s.extend([0.5] * SETTLE_MIN)
+        assert found[0].tally is not None
+        assert worker.tallies is not None
+        for _ in range(FOLD_MIN // RECORD_BYTES):
+            count_one(found[0].tally)
+        before_s = time.time()
         worker._timer.cancel()
         worker._tick()
-        assert not tally.durations_s
-        (row,) = worker.statistics.delta(0.0, 0).routes
-        assert row.durations.count == SETTLE_MIN
+        assert worker.tallies._rows
+        assert worker.tallies.journal.time_s >= before_s
+        assert requests_of(taken(worker.tallies)) == {"/a": FOLD_MIN // RECORD_BYTES}
         worker.close()
 
     play(dialogue)
@@ -450,5 +503,17 @@ def test_a_worker_that_closes_stops_its_tick_and_its_pools() -> None:
         assert worker._timer.cancelled()
         assert found is not None
         assert found[0].pool._retired
+
+    play(dialogue)
+
+
+def test_what_has_not_noticed_that_its_client_is_gone_is_ended() -> None:
+    async def dialogue() -> None:
+        worker = worker_of(config_with())
+        exchanges = [request(worker, Client()) for _ in range(2)]
+        worker.tunnels.add(exchanges[0])
+        await worker.end_requests()
+        assert all(exchange.task.cancelled() for exchange in exchanges)
+        await end(worker, *exchanges)
 
     play(dialogue)

@@ -1,5 +1,6 @@
 """Health, which anybody may ask for."""
 
+from admin.readiness import Health, View
 from tests.admin.api import serving, there
 from tests.admin.memory import Memory
 
@@ -35,3 +36,17 @@ def test_it_is_not_when_one_is_down_and_tells_no_more_than_that() -> None:
     assert redis["since"] > 1_700_000_000
     assert "10.0.0.1" not in answer.text
     assert "s3cret" not in answer.text
+
+
+def test_workers_and_events_are_shown_and_do_not_decide() -> None:
+    views = {
+        "workers": lambda: View(Health.DOWN, {"count": 0}),
+        "events": lambda: View(Health.OK, {"waiting": 3, "lag_s": 0.5}),
+    }
+    with serving(Memory(), probes={"database": there}, views=views) as client:
+        answer = client.get("/readyz")
+    assert (answer.status_code, answer.json()["status"]) == (200, "ok")
+    components = answer.json()["components"]
+    assert components["workers"] == {"state": "down", "since": components["workers"]["since"], "count": 0}
+    assert components["events"] == {**components["events"], "state": "ok", "waiting": 3, "lag_s": 0.5}
+    assert components["database"].keys() == {"state", "since"}

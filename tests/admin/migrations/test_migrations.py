@@ -17,7 +17,7 @@ from admin.tables import locks, metadata, settings
 from proxy.config import ConfigError
 from tests.sql_servers import python, with_database
 
-STEPS = ["0001"]
+STEPS = ["0001", "0002"]
 MIGRATE = """
 import asyncio, json, sys
 from admin.database import open_database
@@ -40,7 +40,7 @@ def test_the_first_start_makes_all_and_the_next_nothing(empty_url: str) -> None:
         assert await migrate(database) == []
         async with database.read() as connection:
             assert await connection.scalar(select(settings.c.value)) == "1"
-            assert await connection.scalar(select(func.count()).select_from(locks)) == 1
+            assert await connection.scalar(select(func.count()).select_from(locks)) == 2
 
     with_database(empty_url, story)
 

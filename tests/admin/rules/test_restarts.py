@@ -21,6 +21,15 @@ def test_a_steady_life_makes_the_earlier_deaths_forgotten() -> None:
     assert restarts.delay_s(0.0) == 2 * FIRST_DELAY_S
 
 
+def test_what_is_never_given_up_waits_as_long_and_counts_as_a_death() -> None:
+    restarts = Restarts()
+    delays = [restarts.patient_delay_s(0.0) for _ in range(2000)]
+    assert delays[:6] == [0.5, 1.0, 2.0, 4.0, 8.0, 15.0]
+    assert set(delays[6:]) == {LONGEST_DELAY_S}
+    assert restarts.patient_delay_s(STEADY_S) == FIRST_DELAY_S
+    assert restarts.delay_s(0.0) == 2 * FIRST_DELAY_S
+
+
 @given(st.lists(st.floats(min_value=0, max_value=2 * STEADY_S)))
 def test_it_is_given_up_exactly_after_so_many_unsteady_deaths_in_a_row(lives_s: list[float]) -> None:
     restarts = Restarts()

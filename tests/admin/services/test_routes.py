@@ -43,7 +43,7 @@ def services(database: Database) -> tuple[Routes, Versions]:
     return Routes(editor), Versions(editor)
 
 
-def test_a_route_is_created_replaced_and_deleted(database_url: str) -> None:
+def test_a_route_is_created_changed_and_deleted(database_url: str) -> None:
     async def story(database: Database) -> None:
         routes, versions = services(database)
         assert await routes.create("/a/", Route(target="HTTPS://A.example"), "token") == 1
@@ -51,7 +51,7 @@ def test_a_route_is_created_replaced_and_deleted(database_url: str) -> None:
         assert first is not None
         assert first[:2] == ("/a", A)
         assert first.created_at == first.updated_at > 1_700_000_000_000
-        assert await routes.replace("/a", B, "session:1") == 2
+        assert await routes.update("/a", lambda _: B, "session:1") == 2
         second = await routes.get("/a/")
         assert second == StoredRoute("/a", B, first.created_at, second.updated_at if second else 0)
         assert second.updated_at > first.updated_at
@@ -61,7 +61,7 @@ def test_a_route_is_created_replaced_and_deleted(database_url: str) -> None:
         told = [(version.number, version.actor, version.summary) for version in await versions.list(None, 10)]
         assert told == [
             (3, "token", "delete route /a"),
-            (2, "session:1", "replace route /a"),
+            (2, "session:1", "change route /a"),
             (1, "token", "create route /a"),
         ]
 
@@ -74,20 +74,20 @@ def test_what_cannot_be_done_leaves_nothing(database_url: str) -> None:
         await routes.create("/a", A, "token")
         refused: list[tuple[type[Exception], Callable[[], Any]]] = [
             (DuplicateRoute, lambda: routes.create("/a/", B, "token")),
-            (NoSuchRoute, lambda: routes.replace("/b", B, "token")),
+            (NoSuchRoute, lambda: routes.update("/b", lambda _: B, "token")),
             (NoSuchRoute, lambda: routes.delete("/b", "token")),
             (NoSuchRoute, lambda: routes.delete("no\0prefix", "token")),
             (ConfigError, lambda: routes.create("/b", Route(target="ftp://b"), "token")),
             (ConfigError, lambda: routes.create("b", B, "token")),
             (ConfigError, lambda: routes.create("/forbidden", B, "token")),
-            (ConfigError, lambda: routes.apply({"/forbidden": B}, None, "file")),
+            (ConfigError, lambda: routes.apply({"/forbidden": B}, "file")),
         ]
         for error, call in refused:
             with pytest.raises(error):
                 await call()
         assert await routes.all() == {"/a": A}
         assert await versions.newest() == 1
-        assert await routes.replace("/a", A, "token") == 1, "nothing changed, no new version"
+        assert await routes.update("/a", lambda _: A, "token") == 1, "nothing changed, no new version"
 
     with_database(database_url, story)
 
@@ -95,7 +95,7 @@ def test_what_cannot_be_done_leaves_nothing(database_url: str) -> None:
 def test_many_are_deleted_in_one_version(database_url: str) -> None:
     async def story(database: Database) -> None:
         routes, versions = services(database)
-        await routes.apply({"/a": A, "/b": B, "/c": C}, None, "file")
+        await routes.apply({"/a": A, "/b": B, "/c": C}, "file")
         assert await routes.delete_many(["/c/", "/a", "/none", "no prefix", "/a"], "token") == ["/a", "/c"]
         assert await routes.delete_many(["/none"], "token") == []
         assert await versions.newest() == 2
@@ -109,7 +109,7 @@ def test_prefixes_of_another_case_and_with_marks_are_others(database_url: str) -
 
     async def story(database: Database) -> None:
         routes, _ = services(database)
-        await routes.apply(dict.fromkeys(prefixes, A), None, "file")
+        await routes.apply(dict.fromkeys(prefixes, A), "file")
         assert list(await routes.all()) == prefixes == sorted(prefixes)
         assert [found.prefix for found in await routes.search("", "", 100)] == prefixes
         assert [found.prefix for found in await routes.search("a_b", "", 100)] == ["/a_b"]
@@ -122,7 +122,7 @@ def test_prefixes_of_another_case_and_with_marks_are_others(database_url: str) -
 def test_search_looks_at_prefix_and_target_page_by_page(database_url: str) -> None:
     async def story(database: Database) -> None:
         routes, _ = services(database)
-        await routes.apply({f"/p{number:02}": (A, B)[number % 2] for number in range(20)}, None, "file")
+        await routes.apply({f"/p{number:02}": (A, B)[number % 2] for number in range(20)}, "file")
         pages: list[str] = []
         while page := await routes.search("B.EXAMPLE", pages[-1] if pages else "", 3):
             assert len(page) <= 3
@@ -139,20 +139,19 @@ def test_a_file_and_the_api_live_together(database_url: str) -> None:
     async def story(database: Database) -> None:
         routes, versions = services(database)
         file = {"/a/": A, "/b": A, "/c": A}
-        first = await routes.apply(file, None, "file")
+        first = await routes.apply(file, "file")
         assert (len(first.plan.adds), first.version) == (3, 1)
-        last = {"/a": A, "/b": A, "/c": A}
-        await routes.replace("/a", B, "token")
+        await routes.update("/a", lambda _: B, "token")
         await routes.delete("/c", "token")
         await routes.create("/own", C, "token")
-        assert (await routes.apply(file, last, "file")).version == 4, "nothing to do, no new version"
-        planned = await routes.plan({"/b": C, "/c": A}, last)
+        assert (await routes.apply(file, "file")).version == 4, "nothing to do, no new version"
+        planned = await routes.plan({"/b": C, "/c": A})
         assert planned.lines() == [
             "- /a https://b.example (also edited through the API)",
             "~ /b https://a.example -> https://c.example",
         ]
         assert await versions.newest() == 4, "a plan changes nothing"
-        assert (await routes.apply({"/b": C, "/c": A}, last, "file")).plan == planned
+        assert (await routes.apply({"/b": C, "/c": A}, "file")).plan == planned
         assert await routes.all() == {"/b": C, "/own": C}
 
     with_database(database_url, story)
@@ -171,10 +170,10 @@ def test_ten_thousand_routes_take_few_statements(database_url: str) -> None:
             statements += 1
 
         event.listen(database._engine.sync_engine, "before_cursor_execute", count)
-        assert len((await routes.apply(file, None, "file")).plan.adds) == MANY
-        assert len((await routes.apply(slow, file, "file")).plan.changes) == MANY
+        assert len((await routes.apply(file, "file")).plan.adds) == MANY
+        assert len((await routes.apply(slow, "file")).plan.changes) == MANY
         assert [found.prefix for found in await routes.search("h777.", "", 100)] == ["/p777"]
-        assert len((await routes.apply({}, slow, "file")).plan.removals) == MANY
+        assert len((await routes.apply({}, "file")).plan.removals) == MANY
         assert await routes.all() == {}
         assert statements < 60
 
@@ -196,6 +195,37 @@ def test_edits_that_wait_leave_connections_to_readers(database_url: str) -> None
     with_database(database_url, story)
 
 
+UPDATE = """
+import asyncio, sys
+import msgspec
+from admin.database import open_database
+from admin.services.edits import Editor
+from admin.services.routes import Routes
+
+async def main(url, field, values):
+    database = open_database(url)
+    routes = Routes(Editor(database, lambda _: None, lambda: 1))
+    for value in range(1, values + 1):
+        await routes.update("/a", lambda route: msgspec.structs.replace(route, **{field: value}), field)
+    await database.close()
+
+asyncio.run(main(sys.argv[1], sys.argv[2], int(sys.argv[3])))
+"""
+
+
+def test_updates_of_one_route_by_several_processes_lose_none(database_url: str) -> None:
+    fields, values = ("head_timeout_s", "idle_timeout_s", "max_connections"), 20
+
+    async def story(database: Database) -> None:
+        routes, versions = services(database)
+        await routes.create("/a", A, "token")
+        await asyncio.gather(*(python(UPDATE, database_url, field, str(values)) for field in fields))
+        assert await routes.all() == {"/a": msgspec.structs.replace(A, **dict.fromkeys(fields, values))}
+        assert await versions.newest() == 1 + len(fields) * values
+
+    with_database(database_url, story)
+
+
 EDIT = """
 import asyncio, json, sys
 from admin.database import open_database
@@ -210,7 +240,7 @@ async def main(url, name, edits):
         prefix = f"/{name}/{number}"
         version = await routes.create(prefix, Route(target="https://a.example"), name)
         if number % 3 == 0:
-            await routes.replace(prefix, Route(target="https://b.example"), name)
+            await routes.update(prefix, lambda _: Route(target="https://b.example"), name)
         if number % 5 == 0:
             await routes.delete(prefix, name)
         return version

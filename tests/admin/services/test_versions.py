@@ -11,6 +11,7 @@ from admin.services.routes import Routes
 from admin.services.versions import Versions
 from admin.tables import config_versions
 from proxy.config import ConfigError, Route
+from proxy.shared_state.published import RoutesSection
 from tests.sql_servers import with_database
 
 A, B = Route(target="https://a.example"), Route(target="https://b.example", preserve_host=True)
@@ -32,7 +33,8 @@ def test_before_the_first_edit_there_is_none(database_url: str) -> None:
     async def story(database: Database) -> None:
         _, versions = services(database)
         assert await versions.newest() == 0
-        assert await versions.current() == (0, {})
+        assert await versions.current() == RoutesSection(0, {})
+        assert await versions.mark() == (0, 0)
         assert await versions.list(None, 10) == []
         for number in (-1, 0, 1, 2**63, 10**30):
             assert await versions.get(number) is None
@@ -55,7 +57,8 @@ def test_a_version_says_who_what_and_the_whole(database_url: str) -> None:
         assert version.summary == "create route /b"
         assert version.changes == [Change("route", "/b", None, SPEC_B)]
         assert version.document == {"routes": {"/a": SPEC_A, "/b": SPEC_B}}
-        assert await versions.current() == (2, {"/a": A, "/b": B})
+        assert await versions.current() == RoutesSection(2, {"/a": A, "/b": B}, 5)
+        assert await versions.mark() == (2, 5)
 
     with_database(database_url, story)
 
@@ -78,7 +81,7 @@ def test_versions_compare_in_either_order(database_url: str) -> None:
         routes, versions = services(database)
         await routes.create("/a", A, "token")
         await routes.create("/b", B, "token")
-        await routes.replace("/a", B, "token")
+        await routes.update("/a", lambda _: B, "token")
         there = await versions.diff(1, 3)
         assert there == [Change("route", "/a", SPEC_A, SPEC_B), Change("route", "/b", None, SPEC_B)]
         assert await versions.diff(3, 1) == [Change(one.kind, one.name, one.after, one.before) for one in there]

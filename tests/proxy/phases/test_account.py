@@ -1,15 +1,19 @@
-"""Account: one line a request, with all that helps and nothing that is secret (C81), and one count."""
+"""Account: one line a request, with all that helps and nothing that is secret (C81), one count, and one span."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
 
 from proxy.access_log import AccessLog
-from proxy.errors import CLOSED, TRUNCATED
-from proxy.phases.account import account, count
+from proxy.errors import BODY_TOO_LARGE, CLOSED, NO_ROUTE, TRUNCATED
+from proxy.phases.account import account, count, trace
 from proxy.phases.route import route
-from proxy.statistics import Counts, Statistics
+from proxy.rules.trace_context import Parent
+from proxy.statistics import Counts
+from proxy.tracing import Tracing
 from tests.proxy.asgi import Client, play, snapshot_of
+from tests.proxy.counting import in_memory, taken
 
 
 class Log(AccessLog):
@@ -86,32 +90,180 @@ def test_a_request_that_came_to_nothing_is_written_down_too(kind: str) -> None:
 )
 def test_a_request_has_one_outcome(state: dict[str, Any], outcome: str) -> None:
     async def dialogue() -> None:
-        statistics = Statistics("worker", 0.0)
+        tallies = in_memory()
         exchange = Client().exchange()
         for name, value in state.items():
             setattr(exchange, name, value)
-        count(exchange, statistics.tally("/up", "up.example"))
-        (row,) = statistics.delta(0.0, 0).routes
+        count(exchange, tallies.tally("/up", "up.example"))
+        (row,) = taken(tallies)
         assert row.outcomes == {outcome: Counts(requests=1, truncated=int(exchange.response_started))}
         assert row.durations.count == (0 if exchange.status == 101 else 1)
-        assert row.heads.count == 0
+        assert row.heads.count == row.overheads.count == row.upstreams.count == 0
 
     play(dialogue)
 
 
 def test_requests_of_one_outcome_add_up() -> None:
     async def dialogue() -> None:
-        statistics = Statistics("worker", 0.0)
-        tally = statistics.tally("/up", "up.example")
+        tallies = in_memory()
+        tally = tallies.tally("/up", "up.example")
         for attempts, taken_s in ((0, 0.5), (1, 0.25), (2, 0.125)):
             exchange = Client().exchange()
             exchange.status, exchange.attempts, exchange.request_bytes, exchange.response_bytes = 200, attempts, 3, 4
             exchange.started_s -= taken_s
+            exchange.sent_s = exchange.started_s + taken_s / 8
             exchange.head_s = exchange.started_s + taken_s / 2
             count(exchange, tally)
-        (row,) = statistics.delta(0.0, 0).routes
+        (row,) = taken(tallies)
         assert row.outcomes == {"2xx": Counts(requests=3, request_bytes=9, response_bytes=12, retries=1)}
         assert (row.durations.count, row.heads.count, row.heads.sum_us) == (3, 3, 437_500)
         assert 875_000 <= row.durations.sum_us < 3_000_000
+        assert (row.overheads.count, row.overheads.sum_us) == (3, 109_375)
+        assert (row.upstreams.count, row.upstreams.sum_us) == (3, row.durations.sum_us - 109_375)
+
+    play(dialogue)
+
+
+def test_a_tunnel_has_no_duration_but_the_time_until_it_was_open() -> None:
+    async def dialogue() -> None:
+        tallies = in_memory()
+        exchange = Client().exchange()
+        exchange.status, exchange.attempts = 101, 1
+        exchange.sent_s, exchange.head_s = exchange.started_s + 0.125, exchange.started_s + 0.25
+        count(exchange, tallies.tally("/up", "up.example"))
+        (row,) = taken(tallies)
+        assert (row.durations.count, row.upstreams.count) == (0, 0)
+        assert (row.overheads.sum_us, row.heads.sum_us) == (125_000, 250_000)
+
+    play(dialogue)
+
+
+def test_kinds_of_requests_are_kept_apart() -> None:
+    async def dialogue() -> None:
+        tallies = in_memory()
+        tally = tallies.tally("/up", "up.example")
+        states: list[dict[str, Any]] = [
+            {"status": 200},
+            {"status": 200, "attempts": 2},
+            {"status": 200, "truncated": True, "response_started": True},
+            {"status": 502, "cause": CLOSED},
+            {"status": 502, "cause": CLOSED, "attempts": 2},
+            {"status": 502},
+        ]
+        for state in [*states, *states]:
+            exchange = Client().exchange()
+            for name, value in state.items():
+                setattr(exchange, name, value)
+            count(exchange, tally)
+        (row,) = taken(tallies)
+        assert row.outcomes == {
+            "2xx": Counts(requests=4, retries=2),
+            "client_left": Counts(requests=2, truncated=2),
+            "closed": Counts(requests=4, retries=2),
+            "5xx": Counts(requests=2),
+        }
+
+    play(dialogue)
+
+
+# ---- tracing --------------------------------------------------------------------------------------------------------
+
+
+class Spans(Tracing):
+    """Keeps what it is given."""
+
+    def __init__(self) -> None:
+        self.added: list[tuple[str, Parent | None, dict[str, Any], bool]] = []
+
+    def add(
+        self, name: str, parent: Parent | None, duration_s: float, attributes: Mapping[str, str | int], *, failed: bool
+    ) -> None:
+        assert 0 <= duration_s < 60
+        self.added.append((name, parent, dict(attributes), failed))
+
+
+def test_a_request_is_a_span_without_its_path_and_fields() -> None:
+    async def dialogue() -> None:
+        spans = Spans()
+        context = (b"traceparent", b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01")
+        secret = (b"authorization", b"Bearer CANARY")
+        exchange = Client().exchange(path=b"/up/CANARY", query=b"CANARY", method="POST", headers=[secret, context])
+        route(exchange, snapshot_of())
+        exchange.status, exchange.attempts, exchange.request_bytes, exchange.response_bytes = 200, 2, 3, 4
+        trace(exchange, spans)
+        ((name, parent, attributes, failed),) = spans.added
+        assert (name, failed) == ("POST /up", False)
+        assert parent == Parent(0x4BF92F3577B34DA6A3CE929D0E0E4736, 0x00F067AA0BA902B7, sampled=True)
+        assert attributes == {
+            "http.request.method": "POST",
+            "http.route": "/up",
+            "http.response.status_code": 200,
+            "http.request.body.size": 3,
+            "http.response.body.size": 4,
+            "network.protocol.version": "1.1",
+            "url.scheme": "http",
+            "relaygate.request_id": "relay-id",
+            "relaygate.attempts": 2,
+            "relaygate.upstream": exchange.route.authority.decode(),
+        }
+
+    play(dialogue)
+
+
+@pytest.mark.parametrize(
+    ("state", "error", "failed"),
+    [
+        ({"status": 204}, None, False),
+        ({"status": 404}, None, False),
+        ({"status": 503}, "503", True),
+        ({"status": 413, "cause": BODY_TOO_LARGE}, "body_too_large", False),
+        ({"status": 502, "cause": CLOSED}, "closed", True),
+        ({"status": 200, "cause": TRUNCATED, "truncated": True, "response_started": True}, "truncated", True),
+        ({"status": 200, "truncated": True, "response_started": True}, "client_left", False),
+        ({"truncated": True}, "client_left", False),
+    ],
+)
+def test_what_went_wrong_is_the_spans_error(state: dict[str, Any], error: str | None, failed: bool) -> None:  # noqa: FBT001
+    async def dialogue() -> None:
+        spans = Spans()
+        exchange = Client().exchange()
+        route(exchange, snapshot_of())
+        for name, value in state.items():
+            setattr(exchange, name, value)
+        trace(exchange, spans)
+        ((_, _, attributes, said_failed),) = spans.added
+        assert (attributes.get("error.type"), said_failed) == (error, failed)
+        assert attributes.get("http.response.status_code", 0) == exchange.status
+
+    play(dialogue)
+
+
+@pytest.mark.parametrize(
+    ("method", "name", "attribute"),
+    [("DELETE", "DELETE", "DELETE"), ("PROPFIND", "HTTP", "_OTHER"), (None, "GET", "GET")],
+)
+def test_what_a_client_can_make_up_is_no_name_of_a_span(method: str | None, name: str, attribute: str) -> None:
+    async def dialogue() -> None:
+        spans = Spans()
+        exchange = Client().exchange(path=b"/made/up")
+        exchange.scope["method"] = method
+        if method is None:  # a WebSocket that was refused before its handshake was read
+            del exchange.scope["method"]
+        exchange.cause, exchange.status = NO_ROUTE, 404
+        trace(exchange, spans)
+        ((said_name, _, attributes, _),) = spans.added
+        assert (said_name, attributes["http.request.method"]) == (name, attribute)
+        assert "http.route" not in attributes
+
+    play(dialogue)
+
+
+def test_health_is_no_span() -> None:
+    async def dialogue() -> None:
+        spans = Spans()
+        exchange = Client().exchange(path=b"/healthz")
+        exchange.status = 200
+        trace(exchange, spans)
+        assert not spans.added
 
     play(dialogue)

@@ -7,7 +7,7 @@ import pytest
 
 from proxy import errors
 from proxy.errors import Cause, RelayError
-from proxy.phases.answer import answer_error, answer_health
+from proxy.phases.answer import answer_error, answer_health, answer_statistics
 from tests.proxy.asgi import Client, play
 
 CAUSES = {name: cause for name, cause in vars(errors).items() if isinstance(cause, Cause)}
@@ -52,6 +52,19 @@ def test_health_is_nothing_to_post_to() -> None:
     async def dialogue() -> None:
         with pytest.raises(RelayError, match="method_not_allowed"):
             await answer_health(Client().exchange(method="POST"))
+
+    play(dialogue)
+
+
+def test_figures_are_answered_as_they_were_given() -> None:
+    async def dialogue() -> None:
+        client = Client()
+        await answer_statistics(client.exchange(), b'{"total": 7}')
+        assert (client.status, client.body) == (200, b'{"total": 7}')
+        with pytest.raises(RelayError, match="no_statistics"):
+            await answer_statistics(client.exchange(), None)
+        with pytest.raises(RelayError, match="method_not_allowed"):
+            await answer_statistics(client.exchange(method="PUT"), b"{}")
 
     play(dialogue)
 

@@ -1,13 +1,14 @@
 """Histograms against the plain list of what was put into them."""
 
 import math
+import struct
 from bisect import bisect_left
 
 import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.rules.histogram import BOUNDS_S, Histogram, buckets_of, upper_edge
+from proxy.rules.histogram import BOUNDS_S, FIRST_16_BITS_AT, Histogram, buckets_of, upper_edge
 
 # From a nanosecond to 30 years, and what a clock that has not moved gives.
 seconds = st.one_of(st.just(0.0), st.floats(1e-9, 1e9), st.sampled_from(BOUNDS_S))
@@ -79,6 +80,14 @@ def test_histograms_add_up_in_any_order(first: list[float], second: list[float],
     at_once = of([*first, *second, *third])
     assert whole.counts == at_once.counts
     assert math.isclose(whole.sum_us, at_once.sum_us, rel_tol=1e-12, abs_tol=2), "each part is rounded"
+
+
+@given(lists)
+def test_a_column_counts_all_but_what_is_none(values: list[float]) -> None:
+    rows = memoryview(b"".join(struct.pack("@dd", -1.0, value) for value in values))
+    histogram = Histogram()
+    histogram.record_column(rows.cast("d")[1::2], rows.cast("H")[(8 + FIRST_16_BITS_AT) // 2 :: 8])
+    assert histogram == of([value for value in values if value])
 
 
 @given(lists, lists)

@@ -67,3 +67,18 @@ def test_it_agrees_with_trying_every_prefix(known: set[bytes], path: bytes) -> N
     table = RouteTable({prefix: prefix for prefix in known})
     expected = None if best is None else (best, path if best == b"/" else path[len(best) :])
     assert table.match(path) == expected
+
+
+PREFIXES = st.sampled_from([b"/", b"/a", b"/a/b", b"/a/b/c", b"/b", b"/b/c/d/e"])
+
+
+@given(st.dictionaries(PREFIXES, st.integers()), st.dictionaries(PREFIXES, st.integers()), st.sets(PREFIXES), PREFIXES)
+def test_an_edited_table_is_the_one_made_anew(
+    before: dict[bytes, int], new: dict[bytes, int], gone: set[bytes], path: bytes
+) -> None:
+    table = RouteTable(before)
+    edited = table.edited(gone & before.keys(), new)
+    wanted = {prefix: route for prefix, route in before.items() if prefix not in gone} | new
+    assert edited.match(path + b"/x") == RouteTable(wanted).match(path + b"/x")
+    assert sorted(edited.routes()) == sorted(wanted.values())
+    assert table.match(path) == RouteTable(before).match(path), "the table before stays"

@@ -16,7 +16,7 @@ from proxy.config import ConfigError
 from proxy.shared_state import keys
 from proxy.shared_state.breaker import Breaker, Guard, StoreUnavailable
 from proxy.shared_state.client import Aof, Found, check, connect
-from tests.redis_servers import cluster, connected, redis_at, sentinel, server, tls_server, until
+from tests.redis_servers import cluster, connected, redis_at, sentinel, server, settle, tls_server, until
 
 PASSWORD = "p/s?#@:% é"
 SECRET = "hunter2"
@@ -64,17 +64,6 @@ def test_check_turns_the_append_only_file_on(tmp_path: Path) -> None:
         assert found_at(url).aof is Aof.TURNED_ON
         assert found_at(url).aof is Aof.ON
         asyncio.run(settle(url))
-
-
-async def settle(url: str) -> None:
-    """Waits for the first append-only file to be written: until then a server does not end when it is told to."""
-
-    async def written() -> bool:
-        about: dict[str, int] = await client.info("persistence")
-        return not about["aof_rewrite_in_progress"] and not about["aof_rewrite_scheduled"]
-
-    async with connected(url) as client:
-        await until(written)
 
 
 def test_check_says_if_it_may_not(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,7 @@ from proxy.shared_state.client import Client, close_idle, connect
 from proxy.shared_state.config_feed import POLL_S, ConfigFeed
 from proxy.shared_state.keys import CONFIG_CHANNEL, CONFIG_SECTIONS, CONFIG_VERSION
 from proxy.shared_state.published import RoutesSection
-from proxy.shared_state.tasks import end
-from tests.redis_servers import DEADLINE_S, EMBEDDED, cluster, connected, redis_at, server, until
+from tests.redis_servers import DEADLINE_S, EMBEDDED, beside, cluster, connected, redis_at, server, until
 
 A = {"/a": Route(target="http://a.example")}
 B = {"/b": Route(target="http://b.example")}
@@ -65,14 +64,8 @@ class Played:
 
         await until(last, within_s)
 
-    @contextlib.asynccontextmanager
-    async def following(self) -> AsyncIterator[None]:
-        task = asyncio.create_task(self.feed.follow())
-        try:
-            yield
-            assert not task.done(), "the feed has ended"
-        finally:
-            await end(task)
+    def following(self) -> contextlib.AbstractAsyncContextManager[None]:
+        return beside(self.feed.follow())
 
 
 @pytest.fixture(scope="module", name="url")
@@ -119,6 +112,20 @@ def test_an_older_version_is_another_one(url: str, file: Path) -> None:
         await played.publish(2, B)
         await played.feed.refresh()
         assert (played.used.sets, played.feed.version) == ([A, B], 2)
+
+    play(url, file, story)
+
+
+def test_a_version_of_the_same_number_and_another_time_is_another_one(url: str, file: Path) -> None:
+    """As after the control plane got a new database."""
+
+    async def story(played: Played) -> None:
+        for made_ms, routes in ((5, A), (6, B)):
+            section = RoutesSection(1, routes, made_ms)
+            await played.put(published.encode_mark(section.mark), published.encode_routes(section))
+            await played.feed.refresh()
+            await played.feed.refresh()
+        assert (played.used.sets, played.feed.version) == ([A, B], 1)
 
     play(url, file, story)
 

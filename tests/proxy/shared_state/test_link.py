@@ -12,13 +12,29 @@ import pytest
 from loadtests.processes import free_port
 from proxy.config import Config, ConfigError, Redis, Route
 from proxy.shared_state import published
-from proxy.shared_state.keys import CONFIG_CHANNEL, CONFIG_SECTIONS, CONFIG_VERSION
+from proxy.shared_state.keys import CONFIG_CHANNEL, CONFIG_SECTIONS, CONFIG_VERSION, WORKERS
 from proxy.shared_state.link import FIRST_ANSWER_S, Link
 from proxy.shared_state.published import RoutesSection
+from proxy.shared_state.worker_state import decode_state
+from proxy.tallies import Tallies
 from tests.redis_servers import EMBEDDED, connected, redis_at, until
 
 A = {"/a": Route(target="http://a.example")}
 B = {"/b": Route(target="http://b.example")}
+
+
+class Linked:
+    """A worker, which counts nothing."""
+
+    name = "worker"
+    started_s = 1.5
+    in_flight = 0
+    tallies: Tallies | None = None
+    summary: bytes | None = None
+    wants_summary = False
+
+    def __init__(self, use_routes: Callable[[dict[str, Route]], None]) -> None:
+        self.use_routes = use_routes
 
 
 @pytest.fixture(scope="module", name="url")
@@ -33,7 +49,7 @@ def play(url: str, data_dir: Path, story: Callable[[Link, list[dict[str, Route]]
 
     async def main() -> None:
         used: list[dict[str, Route]] = []
-        link = Link(Config(redis=Redis(url=url), data_dir=str(data_dir)), used.append)
+        link = Link(Config(redis=Redis(url=url), data_dir=str(data_dir)), Linked(used.append))
         try:
             await link.begin()
             await story(link, used)
@@ -75,6 +91,23 @@ def test_what_is_published_is_in_use_when_it_has_begun_and_followed_after(url: s
     assert published.stored(last_good(tmp_path)) is not None
 
 
+def test_it_says_which_version_its_worker_uses_while_it_lives(url: str, tmp_path: Path) -> None:
+    async def version() -> int:
+        async with connected(url) as client:
+            found: Any = await client.hgetall(WORKERS)  # type: ignore[misc,unused-ignore]
+        return decode_state(found[b"worker"]).configuration if found else 0
+
+    async def story(_link: Link, _used: list[dict[str, Route]]) -> None:
+        async def told() -> bool:
+            return await version() == 9
+
+        await until(told)
+
+    publish(url, 9, A)
+    play(url, tmp_path, story)
+    assert asyncio.run(version()) == 0
+
+
 def test_without_redis_it_begins_with_the_last_good(tmp_path: Path) -> None:
     async def story(link: Link, used: list[dict[str, Route]]) -> None:
         assert (used, link.feed.version) == ([A], 5)
@@ -109,4 +142,4 @@ def test_keys_of_another_type_are_no_reason_not_to_start(url: str, tmp_path: Pat
 
 def test_a_url_that_cannot_be_used_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError):
-        Link(Config(redis=Redis(url="http://a.example"), data_dir=str(tmp_path)), lambda _: None)
+        Link(Config(redis=Redis(url="http://a.example"), data_dir=str(tmp_path)), Linked(lambda _: None))

@@ -60,10 +60,16 @@ def test_a_section_cut_short_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    ("data", "number"),
+    ("data", "mark"),
     [
-        (b"0", 0),
-        (b"12", 12),
+        (b"0@0", (0, 0)),
+        (b"12@1763700000000", (12, 1763700000000)),
+        (b"12", (12, 0)),
+        (b"12@", None),
+        (b"@5", None),
+        (b"12@five", None),
+        (b"12@5@6", None),
+        (b"12@" + b"9" * 5000, None),
         (None, None),
         (b"", None),
         (b"-1", None),
@@ -72,8 +78,32 @@ def test_a_section_cut_short_is_refused() -> None:
         (b"9" * 5000, None),
     ],
 )
-def test_a_version_is_a_number_or_none(data: bytes | None, number: int | None) -> None:
-    assert published.version_number(data) == number
+def test_a_version_is_a_number_and_a_time_or_none(data: bytes | None, mark: tuple[int, int] | None) -> None:
+    assert published.decode_mark(data) == mark
+
+
+def test_a_mark_comes_back_as_it_was() -> None:
+    mark = RoutesSection(7, {}, 1763700000000).mark
+    assert published.decode_mark(published.encode_mark(mark)) == mark
+    assert published.encode_mark(mark).startswith(b"7@")
+
+
+def test_routes_that_stay_are_the_same_objects_in_the_next_section() -> None:
+    reader = published.RoutesReader()
+    first = reader.read(published.encode_routes(SECTION)).routes
+    edited = {"/a": Route(target="http://other.example"), "/b/c": SECTION.routes["/b/c"], "/new": first["/a"]}
+    second = reader.read(published.encode_routes(RoutesSection(8, edited)))
+    assert (second.version, second.routes) == (8, edited)
+    assert second.routes["/b/c"] is first["/b/c"]
+
+
+def test_a_section_that_is_refused_does_not_disturb_the_next() -> None:
+    reader = published.RoutesReader()
+    first = reader.read(published.encode_routes(SECTION)).routes
+    wrong = {"version": 8, "routes": {"/a": {"target": "http://x.example"}, "/b/c": {"colour": "red"}}}
+    with pytest.raises(msgspec.DecodeError):
+        reader.read(msgspec.msgpack.encode(wrong))
+    assert reader.read(published.encode_routes(SECTION)).routes["/a"] is first["/a"]
 
 
 def test_what_is_stored_is_read_and_replaces_what_was(tmp_path: Path) -> None:

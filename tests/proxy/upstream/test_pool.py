@@ -445,7 +445,7 @@ def test_equal_origins_share_a_pool_and_a_reload_keeps_those_that_stay(loop: Loo
         assert pools.get(origin_with("kept", wait_s=1)) is not kept
         idle = await get(dropped)
         dropped.give_back(use(idle))
-        pools.keep_only({kept.origin})
+        pools.keep_only({kept})
         assert is_aborted(idle)
         assert pools.get(kept.origin) is kept
         assert pools.get(dropped.origin) is not dropped

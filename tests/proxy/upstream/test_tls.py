@@ -15,7 +15,7 @@ from proxy.config import UpstreamTls
 from proxy.errors import RelayError
 from proxy.upstream.connect import Origin
 from proxy.upstream.connection import Connection
-from proxy.upstream.pool import Pool
+from proxy.upstream.pool import Pool, Pools
 from proxy.upstream.tls import client_context
 
 DEADLINE_S = 5.0
@@ -234,6 +234,31 @@ def test_connections_that_are_made_at_once_all_resume(authority: Authority) -> N
         others = await asyncio.gather(*(pool.fresh() for _ in range(3)))
         await asyncio.gather(*map(ask, others))
         assert server.resumed == [False, True, True, True]
+
+    play_with(authority.server("127.0.0.1"), dialogue)
+
+
+def test_origins_with_the_same_settings_share_a_context_and_each_name_resumes_its_own_session(
+    authority: Authority,
+) -> None:
+    """To make a context reads the system's authorities, which with 1,000 origins took 36 s."""
+
+    async def dialogue(first: Server, port: int) -> None:
+        async with listening(authority.server(NAME)) as (second, other_port):
+            pools = Pools(asyncio.get_running_loop())
+            tls = UpstreamTls(ca=authority.file)
+            mine = pools.get(pool_to(port, tls).origin)
+            other = pools.get(pool_to(other_port, UpstreamTls(ca=authority.file)).origin._replace(host="localhost"))
+            assert mine._context is other._context
+            assert pools.get(mine.origin._replace(tls=UpstreamTls(verify=False)))._context is not mine._context
+            other.origin = other.origin._replace(tls=UpstreamTls(ca=authority.file, server_name=NAME))
+            for _ in range(2):
+                for pool in (mine, other):
+                    connection = await pool.fresh()
+                    await ask(connection)
+                    pool.give_back(connection)
+                    pool.take()
+            assert (first.resumed, second.resumed) == ([False, True], [False, True])
 
     play_with(authority.server("127.0.0.1"), dialogue)
 

@@ -1,0 +1,275 @@
+"""A reload of what the listener is made of, its certificate above all: new workers beside the old, and no request lost.
+
+Idle connections live for one second here, so retired workers end three seconds after their last request of HTTP/1.1.
+"""
+
+import os
+import shutil
+import signal
+import ssl
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509 import load_pem_x509_certificate
+from cryptography.x509.base import CertificateBuilder
+
+from loadtests.fake_upstream import UpstreamInThread
+from tests.end_to_end.asking import sse
+from tests.end_to_end.certificates import Certificates, Pair
+from tests.end_to_end.harness import RelayFarm, program
+from tests.end_to_end.load import Load, closes, worker_of
+from tests.end_to_end.process_tree import is_alive
+from tests.end_to_end.raw_client import BodyEnd, request_bytes
+from tests.end_to_end.relay_process import Relay
+from tests.end_to_end.waiting import eventually
+from tests.end_to_end.websocket_frames import TEXT, WebSocketClient
+from tests.end_to_end.websocket_upstream import WebSocketUpstream
+
+ENOUGH = 100
+"""Answers that a load must have had before and after the event under test."""
+RETIREMENT_DEADLINE_S = 30.0
+
+
+@pytest.fixture(name="pair")
+def fixture_pair(tmp_path: Path, certificates: Certificates) -> Pair:
+    """The files that the relay is told of; a test may write others over them."""
+    return put(certificates.good, Pair(tmp_path / "live.pem", tmp_path / "live.key"))
+
+
+def put(source: Pair, place: Pair) -> Pair:
+    shutil.copyfile(source.certificate, place.certificate)
+    shutil.copyfile(source.key, place.key)
+    return place
+
+
+Start = Callable[..., Relay]
+
+
+@pytest.fixture(name="start")
+def fixture_start(farm: RelayFarm, certificates: Certificates, upstream: UpstreamInThread, pair: Pair) -> Start:
+    def start(workers: int = 2, protocol: str = "http/1.1", **routes: str) -> Relay:
+        configuration: dict[str, Any] = {
+            "server": {"workers": workers, "header_timeout_s": 1, "drain_timeout_s": 10},
+            "tls": {"certificate": str(pair.certificate), "key": str(pair.key)},
+            "routes": {"/up": upstream.url, **{f"/{name}": target for name, target in routes.items()}},
+        }
+        return farm.start(configuration, certificates.client_tls(protocol))
+
+    return start
+
+
+def workers_of(relay: Relay) -> set[int]:
+    assert relay.process is not None
+    return relay.pids() - {relay.process.pid}
+
+
+def serial_shown(relay: Relay) -> int:
+    """The serial number of the certificate that a new connection is shown."""
+    return load_pem_x509_certificate(ssl.get_server_certificate((relay.host, relay.port)).encode()).serial_number
+
+
+def serial_of(pair: Pair) -> int:
+    return load_pem_x509_certificate(pair.certificate.read_bytes()).serial_number
+
+
+def ended(pids: set[int]) -> Callable[[], bool]:
+    return lambda: not any(map(is_alive, pids))
+
+
+def test_a_renewed_certificate_is_shown_and_no_request_is_lost(
+    farm: RelayFarm, certificates: Certificates, start: Start, pair: Pair
+) -> None:
+    """Under the same name, with clients that keep their connections and clients that come and go; twice."""
+    relay = start()
+    load = Load(relay, "/up/echo", clients=6, passers_by=3)
+    with load.running():
+        for number in range(2):
+            old = workers_of(relay)
+            eventually(lambda before=load.answered: load.answered > before + ENOUGH)  # type: ignore[misc]
+            put(certificates.issue(f"renewed-{number}", "127.0.0.1"), pair)
+            relay.signal(signal.SIGHUP)
+            eventually(lambda: serial_shown(relay) == serial_of(pair), 20)
+            eventually(ended(old), RETIREMENT_DEADLINE_S, what="the end of the old workers")
+            eventually(lambda before=load.answered: load.answered > before + ENOUGH)  # type: ignore[misc]
+    assert load.failures == []
+    assert len(workers_of(relay)) == 2
+    farm.stop(relay)
+
+
+def test_clients_on_http_2_are_told_to_go_and_lose_nothing(
+    farm: RelayFarm, certificates: Certificates, start: Start, pair: Pair, tmp_path: Path
+) -> None:
+    relay = start(protocol="http/1.1")
+    old = workers_of(relay)
+    said = tmp_path / "said.txt"
+    command = [program("curl"), "-sS", "--http2", "--cacert", str(certificates.ca), "-o", "/dev/null"]
+    command += ["-w", "%{http_version} %{http_code}\n", f"{relay.url}/up/echo?[1-100000]"]
+    with said.open("wb") as output, subprocess.Popen(command, stdout=output, stderr=output) as client:
+        eventually(lambda: said.stat().st_size > ENOUGH)
+        put(certificates.issue("renewed-h2", "127.0.0.1"), pair)
+        relay.signal(signal.SIGHUP)
+        eventually(ended(old), RETIREMENT_DEADLINE_S, what="the end of the old workers")
+        so_far = said.stat().st_size
+        eventually(lambda: said.stat().st_size > so_far + ENOUGH)
+        client.terminate()
+    lines = said.read_text().split("\n")[:-1]  # of the last, a part may be missing
+    assert set(lines) == {"2 200"}
+    farm.stop(relay)
+
+
+def test_what_runs_goes_on_in_the_old_workers_to_its_end(
+    farm: RelayFarm, certificates: Certificates, start: Start, pair: Pair, websockets: WebSocketUpstream
+) -> None:
+    """However long that takes: a stream, a WebSocket, and a connection that a client keeps after its stream."""
+    relay = start(workers=1, ws=websockets.url)
+    old = workers_of(relay)
+    with relay.client() as streaming, relay.client() as wire:
+        streaming.send(request_bytes("GET", "/up" + sse(events=80, interval_ms=100)))
+        response = streaming.read_head()
+        tunnel = WebSocketClient(wire)
+        assert tunnel.handshake("/ws/echo").status == 101
+        put(certificates.issue("renewed-streams", "127.0.0.1"), pair)
+        relay.signal(signal.SIGHUP)
+        eventually(lambda: serial_shown(relay) == serial_of(pair), 20)
+        assert worker_of(relay.get("/up/echo")) != worker_of(response)
+        streaming.read_body(response)
+        assert (response.body.count(b"\n\n"), response.end) == (80, BodyEnd.COMPLETE)
+        last = streaming.request("GET", "/up/echo")
+        assert (last.status, worker_of(last), closes(last)) == (200, worker_of(response), True)
+        tunnel.send(TEXT, b"still here")
+        assert tunnel.receive_message().payload == b"still here"
+        assert not ended(old)()
+    eventually(ended(old), RETIREMENT_DEADLINE_S, what="the end of the old worker")
+    farm.stop(relay)
+
+
+def test_a_request_on_a_connection_of_a_retired_worker_uses_the_new_configuration(
+    farm: RelayFarm, certificates: Certificates, start: Start, pair: Pair, upstream: UpstreamInThread
+) -> None:
+    """That of the reload that retired it, and of a later one."""
+    relay = start(workers=1)
+    with relay.client() as client:
+        client.send(request_bytes("GET", "/up" + sse(events=60, interval_ms=100)))
+        response = client.read_head()
+        put(certificates.issue("renewed-routes", "127.0.0.1"), pair)
+        for number, reloads in enumerate((1, 3)):  # the second one is told by two workers
+            relay.configuration["routes"] = {f"/new{number}": upstream.url}
+            relay.write_configuration()
+            relay.signal(signal.SIGHUP)
+            eventually(lambda reloads=reloads: relay.output().count("configuration reloaded") == reloads, 20)  # type: ignore[misc]
+        client.read_body(response)
+        assert response.body.count(b"\n\n") == 60
+        last = client.request("GET", "/new1/echo")
+        assert (last.status, worker_of(last)) == (200, worker_of(response))
+    farm.stop(relay)
+
+
+def test_retired_workers_drain_with_the_others(
+    farm: RelayFarm, certificates: Certificates, start: Start, pair: Pair
+) -> None:
+    relay = start(workers=1)
+    with relay.client() as client:
+        client.send(request_bytes("GET", "/up" + sse(events=30, interval_ms=100)))
+        response = client.read_head()
+        put(certificates.issue("renewed-drain", "127.0.0.1"), pair)
+        relay.signal(signal.SIGHUP)
+        eventually(lambda: serial_shown(relay) == serial_of(pair), 20)
+        relay.signal(signal.SIGTERM)
+        client.read_body(response)
+        assert (response.body.count(b"\n\n"), response.end) == (30, BodyEnd.COMPLETE)
+    farm.stop(relay)
+
+
+def spoil(certificates: Certificates, pair: Pair, how: str) -> None:
+    if how == "absent":
+        pair.certificate.unlink()
+    elif how == "not a certificate":
+        pair.certificate.write_text("-----BEGIN CERTIFICATE-----\n")
+    else:
+        shutil.copyfile(certificates.client.key, pair.key)
+
+
+@pytest.mark.parametrize("how", ["absent", "not a certificate", "another key"])
+def test_files_that_cannot_be_used_change_nothing_and_are_told(
+    farm: RelayFarm, certificates: Certificates, start: Start, pair: Pair, how: str
+) -> None:
+    """Not even for a worker that has to be started anew meanwhile."""
+    relay = start(workers=1)
+    before = workers_of(relay)
+    spoil(certificates, pair, how)
+    relay.signal(signal.SIGHUP)
+    eventually(lambda: "not reloaded" in relay.output())
+    assert workers_of(relay) == before
+    assert serial_shown(relay) == serial_of(certificates.good)
+    kill(before)
+    assert relay.get("/up/echo").status == 200
+    assert serial_shown(relay) == serial_of(certificates.good)
+    relay.excuse_output()
+    farm.stop(relay)
+
+
+def kill(pids: set[int]) -> None:
+    for pid in pids:
+        os.kill(pid, signal.SIGKILL)
+    eventually(ended(pids), what="their death")
+
+
+def test_where_new_workers_do_not_start_the_old_ones_go_on(
+    farm: RelayFarm, start: Start, certificates: Certificates, pair: Pair
+) -> None:
+    """OpenSSL takes a key on P-521, the listener's TLS library does not; and then a good one is taken again."""
+    relay = start()
+    before = workers_of(relay)
+    unusable(certificates.good, pair)
+    load = Load(relay, "/up/echo", clients=4, passers_by=2)
+    with load.running():
+        relay.signal(signal.SIGHUP)
+        eventually(lambda: "did not start" in relay.output(), 20)
+        assert workers_of(relay) == before
+        assert serial_shown(relay) == serial_of(certificates.good)
+        put(certificates.issue("renewed-after", "127.0.0.1"), pair)
+        relay.signal(signal.SIGHUP)
+        eventually(lambda: serial_shown(relay) == serial_of(pair), 20)
+        eventually(ended(before), RETIREMENT_DEADLINE_S)
+    assert load.failures == []
+    relay.excuse_output()
+    farm.stop(relay)
+
+
+def unusable(model: Pair, pair: Pair) -> None:
+    """Writes a certificate like the model, for a key that rustls does not know."""
+    like = load_pem_x509_certificate(model.certificate.read_bytes())
+    key = ec.generate_private_key(ec.SECP521R1())
+    builder = CertificateBuilder(like.issuer, like.subject, key.public_key(), like.serial_number + 1)
+    builder = builder.not_valid_before(like.not_valid_before_utc).not_valid_after(like.not_valid_after_utc)
+    pem = serialization.Encoding.PEM
+    pair.certificate.write_bytes(builder.sign(key, hashes.SHA256()).public_bytes(pem))
+    pkcs8, none = serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    pair.key.write_bytes(key.private_bytes(pem, pkcs8, none))
+
+
+def test_other_settings_of_the_listener_are_taken_the_same_way(
+    farm: RelayFarm, certificates: Certificates, start: Start
+) -> None:
+    """Here: which versions of HTTP are offered, and whether clients must have a certificate."""
+    relay = start()
+    old = workers_of(relay)
+    relay.configuration["server"]["http"] = "1"
+    relay.configuration["tls"]["client_ca"] = str(certificates.ca)
+    relay.write_configuration()
+    load = Load(relay, "/up/echo", clients=4)
+    known = certificates.client_tls("h2", "http/1.1")
+    known.load_cert_chain(certificates.client.certificate, certificates.client.key)
+    relay.client_tls = known
+    with load.running():
+        relay.signal(signal.SIGHUP)
+        eventually(ended(old), RETIREMENT_DEADLINE_S)
+        with relay.client() as client:
+            assert client.socket.selected_alpn_protocol() == "http/1.1"  # type: ignore[attr-defined]
+    assert load.failures == []
+    farm.stop(relay)

@@ -1,0 +1,79 @@
+"""Each case of relaygate alone runs once, as small as it goes, and reads off what it says."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from loadtests import own_cases
+from loadtests.cases import WrongAnswerError
+from loadtests.compare import arguments
+from loadtests.compare import own_cases as all_own_cases
+from loadtests.own_cases import (
+    DEEP_PREFIX,
+    ColdStart,
+    EditVisible,
+    OwnCase,
+    RoutesCost,
+    ServeMemory,
+    StatisticsCost,
+    Variant,
+    compared,
+    many_routes,
+)
+from loadtests.upstreams import Upstreams
+from loadtests.wrk import REQUEST_PATH
+from tests.redis_servers import program
+
+CASES: list[OwnCase] = [StatisticsCost(1, 1), RoutesCost(1, 1), EditVisible(10), ColdStart(), ServeMemory()]
+LINES = {
+    "statistics-cost": {"CPU/request, counting / not counting"},
+    "routes-10000": {"CPU/request, 10,000 prefixes / 1"},
+    "edit-visible": {"p50", "p99", "longest"},
+    "cold-start": {"relay, empty data", "admin API, empty data", "relay, existing data", "admin API, existing data"},
+    "serve-memory": {
+        "all processes",
+        "supervisor",
+        "Redis",
+        "admin API, parent",
+        "admin API, worker",
+        "relay, parent",
+        "relay, worker",
+    },
+}
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_a_case_measures_what_it_says(
+    case: OwnCase, origins: Upstreams, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program()
+    if not shutil.which("wrk"):
+        pytest.skip("wrk is not installed")
+    monkeypatch.setattr(own_cases, "REST_S", 0)
+    readings = case.measure(origins, tmp_path)
+    assert {reading.what for reading in readings} == LINES[case.name]
+    for reading in readings:
+        assert reading.case == case.name
+        assert len(reading.values) == 1
+        assert reading.values[0] > 0
+
+
+def test_every_own_case_has_an_example_here() -> None:
+    assert {type(case) for case in all_own_cases(arguments([]))} == {type(case) for case in CASES}
+
+
+def test_ten_thousand_prefixes_share_beginnings_and_no_target() -> None:
+    routes = many_routes(8001)
+    assert len(routes) == len(set(routes.values())) == 10_000
+    assert {prefix.count("/") for prefix in routes} == {2, 3}
+    assert DEEP_PREFIX in routes
+    assert DEEP_PREFIX.rpartition("/")[0] in routes
+
+
+def test_a_relay_that_answers_something_else_is_found_out(origins: Upstreams, tmp_path: Path) -> None:
+    program()
+    right, wrong = (Variant({"/": f"http://127.0.0.1:{at.port}"}, {}) for at in (origins.http, origins.streaming))
+    with pytest.raises(WrongAnswerError):
+        compared(tmp_path, right, wrong, REQUEST_PATH, 1, 1)
