@@ -9,8 +9,8 @@ AGAIN_S = 0.1
 async def end(task: asyncio.Task[Any]) -> None:
     """Cancels a task and returns when it has ended.
 
-    One cancellation is not always enough: a timeout within redis-py that ends at the same moment can swallow it, and
-    whoever waited for that task would wait for ever.
+    One cancellation is not always enough: redis-py writes within `asyncio.wait_for`, which up to Python 3.11 swallows
+    one that comes as the write ends (python/cpython#86296), and whoever waited for that task would wait for ever.
     """
     while not task.done():
         task.cancel()

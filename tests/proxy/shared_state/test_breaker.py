@@ -222,6 +222,25 @@ def test_a_probe_that_its_caller_gives_up_leaves_its_place_to_the_next(redis_url
     asyncio.run(dialogue())
 
 
+@pytest.mark.parametrize("command", ["PING", "NONSENSE"])
+def test_a_cancellation_is_heard_whenever_it_comes(redis_url: str, command: str) -> None:
+    """redis-py loses one that comes as a command has been written, whether an answer or an error follows."""
+
+    async def dialogue() -> None:
+        async with connected(redis_url) as client:
+            guard = Guard(client, Breaker(), 5.0)
+            await guard.call(client.ping)
+            for turns in range(1, 12):
+                call = asyncio.ensure_future(guard.call(lambda: client.execute_command(command)))
+                for _ in range(turns):
+                    await asyncio.sleep(0)
+                if call.cancel():
+                    await asyncio.wait([call])
+                    assert call.cancelled(), turns
+
+    asyncio.run(dialogue())
+
+
 @pytest.fixture
 def frozen_redis(tmp_path: Path) -> Iterator[tuple[str, int]]:
     """A server of the test's own, to be stopped and continued with signals; and its process id."""

@@ -19,6 +19,7 @@ from proxy.shared_state.client import Client, connect
 from proxy.shared_state.events import DATA, KIND, STATISTICS
 from proxy.shared_state.keys import EVENTS, SUMMARY, WORKERS
 from proxy.shared_state.reporter import Reporter
+from proxy.shared_state.tasks import end
 from proxy.shared_state.worker_state import WorkerState, decode_state
 from proxy.tallies import Tallies
 from proxy.version import VERSION
@@ -193,8 +194,7 @@ def test_what_redis_could_not_be_told_at_the_end_is_told_by_the_next_worker(url:
             await until(lambda: consumed(client))
             assert await consumed(client) == {"/a": 3}
             await until(lambda: only(tmp_path, "second"))
-            task.cancel()
-            await asyncio.wait([task])
+            await end(task)
             await teller.finish()
 
     play(url, story)
@@ -315,8 +315,7 @@ def test_a_key_of_another_type_spoils_only_what_needs_it_and_is_told_once(
                 await until(told)
             await client.delete(WORKERS)
             await until(lambda: states(client))
-            task.cancel()
-            await asyncio.wait([task])
+            await end(task)
         assert caplog.text.count("not told to redis") == 1
 
     play(url, story)
