@@ -4,7 +4,7 @@
   planes and the embedded Redis on one machine; `control_plane.py` puts the control plane together; `commands.py` does
   what the command line asks of the database, `imports.py` what it takes over from other programs.
 - `database.py` opens a database from its URL (`database_url.py`) and gives transactions; `tables.py` says what is in
-  it, `migrations/` make it so. `data_directory.py` makes the place for files. `secrets.py` encrypts what must not lie
+  it, `migrations/` make it so. `data_directory.py` makes the place for files. `rotation.py` puts a new key in the place
   readable in a table, `rotation.py` puts a new key in the place of the old one.
 - `services/` has one noun a file: what can be asked of it and done to it. `services/edits.py` is the one transaction in
   which the configuration changes. `publisher.py` takes the newest version to Redis; `sources.py` brings the YAML file

@@ -14,9 +14,9 @@ from admin.data_directory import data_directory
 from admin.database import Database
 from admin.rules import route_specs, three_way
 from admin.rules.three_way import Plan
-from admin.secrets import KEY_FILE, load_secrets
 from admin.services.routes import Routes
 from proxy.config import Config, ConfigError
+from proxy.secrets import KEY_FILE, load_secrets
 
 
 async def migrate(config: Config) -> list[str]:

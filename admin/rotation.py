@@ -24,9 +24,9 @@ from sqlalchemy import bindparam, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from admin.database import Database
-from admin.secrets import VARIABLE, FileSecrets, SecretError, Secrets, new_key
 from admin.tables import ENCRYPTED, Encrypted, locks
 from proxy.config import ConfigError
+from proxy.secrets import VARIABLE, FileSecrets, SecretError, Secrets, new_key
 
 
 async def rotate(database: Database, secrets: Secrets, columns: Sequence[Encrypted] = ENCRYPTED) -> str:

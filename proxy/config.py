@@ -61,6 +61,45 @@ class Forwarded(StrEnum):
     REPLACE = "replace"
 
 
+class CredentialSource(StrEnum):
+    """Where the credential of a route's requests comes from.
+
+    CLIENT passes the client's own on, as it came; with every other source the client's never reaches the upstream.
+    FIXED is `credentials.api_key`, POOL a key of the key pool, OAUTH the access token that the control plane refreshes.
+    AUTO is the first of these that there is: fixed, pool, OAuth, the client's own.
+    """
+
+    CLIENT = "client"
+    FIXED = "fixed"
+    POOL = "pool"
+    OAUTH = "oauth"
+    AUTO = "auto"
+
+
+class Dialect(StrEnum):
+    """Whose API a target speaks: where a request names its model, how it is given a credential, what errors mean."""
+
+    OPENAI = "openai"
+    ANTHROPIC = "anthropic"
+    GEMINI = "gemini"
+    GENERIC = "generic"
+
+
+class Algorithm(StrEnum):
+    """How a credential is chosen among those of a tier (`rules/selection.py`)."""
+
+    ROUND_ROBIN = "round-robin"
+    RANDOM = "random"
+    LEAST_USED = "least-used"
+    WEIGHTED_SCORE = "weighted-score"
+    LEAST_TOKEN_USED = "least-token-used"  # noqa: S105 - the name of an algorithm
+    MAX_REMAINING = "max-remaining"
+    WEIGHTED_USAGE = "weighted-usage"
+    QUOTA_AWARE = "quota-aware"
+    TIME_WINDOW = "time-window"
+    CACHE_AFFINITY = "cache-affinity"
+
+
 class LogLevel(StrEnum):
     DEBUG = "debug"
     INFO = "info"
@@ -92,7 +131,9 @@ class Route(Struct, frozen=True, kw_only=True, omit_defaults=True):
     resolution, TCP and TLS; `head_timeout_s` runs from the sent request to the response head; `idle_timeout_s` is the
     longest silence within a response body. `max_connections` caps the connections of one worker to the target's origin,
     and a request waits `pool_wait_s` at most for a free one; a pooled connection is closed `idle_connection_s` after
-    its last use.
+    its last use. `credential_field` says how the upstream is given its credential: the name of a header field
+    (`authorization` has `Bearer ` before it) or `?name` of a query parameter; null: as the dialect wants it. `dialect`
+    null: by the target's host. `pool_groups` are the groups of the key pool that the route may use (empty: all).
     """
 
     target: str
@@ -109,6 +150,10 @@ class Route(Struct, frozen=True, kw_only=True, omit_defaults=True):
     idle_connection_s: Seconds = 60.0
     websocket_message_bytes_max: Bytes = 16 * 1024 * 1024
     tls: UpstreamTls = UpstreamTls()
+    credential: CredentialSource = CredentialSource.CLIENT
+    credential_field: str | None = None
+    dialect: Dialect | None = None
+    pool_groups: tuple[str, ...] = ()
 
 
 class ListenerTls(Struct, frozen=True, kw_only=True):
@@ -188,6 +233,79 @@ class Retention(Struct, frozen=True, kw_only=True):
     versions: Count = 1000
 
 
+class Credentials(Struct, frozen=True, kw_only=True):
+    """What the relay itself presents to upstreams, beside the key pool. Secrets: never published, never shown.
+
+    `api_key` is the fixed credential. `refresh_token` begins the OAuth chain; `auth_file` (null: `auth.json` in the
+    data directory) is where its newest state lies, for other programs too. `token_url` is asked for access tokens, as
+    `client_id` and, where there is one, for `organization_id`.
+    """
+
+    api_key: str | None = None
+    refresh_token: str | None = None
+    auth_file: str | None = None
+    token_url: str = "https://api.workos.com/user_management/authenticate"  # noqa: S105 - a URL
+    client_id: str | None = None
+    organization_id: str | None = None
+
+
+class PoolGroup(Struct, frozen=True, kw_only=True):
+    """A set of credentials. Groups of lower priority numbers are used first."""
+
+    name: str = ""
+    priority: Annotated[int, msgspec.Meta(ge=0, le=1_000_000)] = 100
+
+
+class KeyPool(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How credentials are chosen, banned and tried again. The same for all routes; the control plane may change it.
+
+    `retry_*`: whether, how often and after which pause (a failure of the upstream's own; of a key's, at once) a request
+    goes out again with another credential, within `retry_deadline_s` of its first attempt, on which statuses, and with
+    which longest body; `retry_idempotent_only` keeps a POST that an upstream may have acted on (5xx, a cut connection)
+    from going out twice. `ban_402` and `ban_401` ban at once; other failures that count, once `error_threshold` of them
+    came in a row, each within `error_window_s` of the one before. A ban lasts as long as the upstream says, else
+    `rate_limit_s`, `overload_s` or `ban_s` by its cause, twice as long each time in a row up to `ban_max_s`.
+    `multi_tier` has groups used by priority: with `auto_fallback` from one to the next, with `strict_mode` only those
+    of the first. `window_s` is the time-window algorithm's. `concurrent_limit` and `request_timeout_ms` are for tests
+    of keys. `groups` by id; a credential of no group that is here is of `default`.
+    """
+
+    algorithm: Algorithm = Algorithm.ROUND_ROBIN
+    retry_enabled: bool = True
+    retry_max: Annotated[int, msgspec.Meta(ge=0, le=20)] = 3
+    retry_delay_ms: Annotated[int, msgspec.Meta(ge=0, le=60_000)] = 1000
+    retry_deadline_s: Seconds = 60.0
+    retry_statuses: tuple[Annotated[int, msgspec.Meta(ge=400, le=599)], ...] = (
+        401,
+        402,
+        403,
+        429,
+        500,
+        502,
+        503,
+        504,
+        529,
+    )
+    retry_body_bytes_max: BytesOrZero = 1024 * 1024
+    retry_idempotent_only: bool = False
+    auto_ban_enabled: bool = True
+    error_threshold: Count = 5
+    error_window_s: Seconds = 60.0
+    ban_402: bool = True
+    ban_401: bool = False
+    ban_s: Seconds = 3600.0
+    ban_max_s: Seconds = 86_400.0
+    rate_limit_s: Seconds = 30.0
+    overload_s: Seconds = 5.0
+    multi_tier: bool = False
+    auto_fallback: bool = True
+    strict_mode: bool = False
+    window_s: Seconds = 3600.0
+    concurrent_limit: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 50
+    request_timeout_ms: Annotated[int, msgspec.Meta(ge=1, le=600_000)] = 10_000
+    groups: dict[str, PoolGroup] = {}
+
+
 class Config(Struct, frozen=True, kw_only=True):
     """Everything a process of the relay needs. `routes` maps a prefix (`/openai`) to its route."""
 
@@ -197,5 +315,7 @@ class Config(Struct, frozen=True, kw_only=True):
     redis: Redis = Redis()
     database: Database = Database()
     retention: Retention = Retention()
+    credentials: Credentials = Credentials()
+    key_pool: KeyPool = KeyPool()
     data_dir: str = "data"
     routes: dict[str, Route] = {}

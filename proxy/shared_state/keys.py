@@ -2,7 +2,8 @@
 
 A Redis Cluster puts a key into the slot of what stands between its braces, and does in one transaction or script only
 what lies in one slot. The keys of the published configuration share the tag `{config}`, because sections and version
-are written together. The others have no tag: they are used alone, and may lie on other nodes.
+are written together; those of credentials share `{credentials}`, for their scripts. The others have no tag: they are
+used alone, and may lie on other nodes.
 """
 
 CONFIG_SECTIONS = "relaygate:{config}:sections"
@@ -25,3 +26,33 @@ WORKERS = "relaygate:workers"
 
 SUMMARY = "relaygate:summary"
 """String, with an expiry: the figures of all workers in JSON, as workers answer them at `server.stats_path`."""
+
+CREDENTIALS = "relaygate:{credentials}:records"
+"""Hash: id of a credential -> `Credential` in msgpack, its secret encrypted. What the control plane has published."""
+
+CREDENTIALS_CHANGES = "relaygate:{credentials}:records-changes"
+"""Sorted set: id of a credential -> the version that last changed or removed it."""
+
+CREDENTIALS_VERSION = "relaygate:{credentials}:records-version"
+"""Which version of the credentials is published, a mark as `CONFIG_VERSION`. Of another time: all are to be read."""
+
+BANS = "relaygate:{credentials}:bans"
+"""Hash: id of a credential, and behind a NUL a model -> `Ban` in msgpack. Absent: usable."""
+
+BANS_CHANGES = "relaygate:{credentials}:bans-changes"
+"""Sorted set: field of `BANS` -> the number of its last change."""
+
+BANS_VERSION = "relaygate:{credentials}:bans-version"
+"""Number of the last change of `BANS`, counted up by the script that makes it. Smaller than known: read all."""
+
+CREDENTIALS_CHANNEL = "relaygate:{credentials}:changed"
+"""Channel: `records` and the new version, or `bans`, the number, the field and the ban, in msgpack."""
+
+QUESTIONS_CHANNEL = "relaygate:questions"
+"""Channel: what the control plane asks all workers, in msgpack (`questions.py`)."""
+
+ANSWERS = "relaygate:answers:"
+"""Begins the name of a list, with an expiry, to which workers add what they know of a question."""
+
+LIVE_LOG_CHANNEL = "relaygate:live-log"
+"""Channel: lines about requests in JSON, while somebody listens."""

@@ -12,9 +12,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from admin import rotation
 from admin.database import Database
 from admin.rotation import rotate
-from admin.secrets import VARIABLE, FileSecrets, Secrets, load_secrets, new_key
 from admin.tables import Encrypted, locks
 from proxy.config import ConfigError
+from proxy.secrets import VARIABLE, FileSecrets, Secrets, load_secrets, new_key
 from tests.admin.test_cli import Shell, refused
 from tests.sql_servers import with_database
 

@@ -10,8 +10,8 @@ from cryptography.fernet import Fernet
 from hypothesis import given
 from hypothesis import strategies as st
 
-from admin.secrets import VARIABLE, FileSecrets, SecretError, Secrets, load_secrets
 from proxy.config import ConfigError
+from proxy.secrets import VARIABLE, FileSecrets, SecretError, Secrets, load_secrets
 from tests.sql_servers import python
 
 OLD, NEW = (Fernet.generate_key().decode() for _ in range(2))
@@ -19,7 +19,7 @@ SECRETS = Secrets([OLD], "test")
 PRINT_ENCRYPTED = """
 import sys
 from pathlib import Path
-from admin.secrets import VARIABLE, FileSecrets, SecretError, Secrets, load_secrets
+from proxy.secrets import VARIABLE, FileSecrets, SecretError, Secrets, load_secrets
 print(load_secrets({}, Path(sys.argv[1])).encrypt("text", "purpose"))
 """
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]))
