@@ -37,6 +37,7 @@ from admin.services.workers import LOOK_S, Workers
 from admin.sources import apply_file
 from proxy import logs
 from proxy.config import Admin, Config, ConfigError, Route
+from proxy.key_pool.pool import KeyPool
 from proxy.rules.addresses import target_refusal
 from proxy.rules.own_paths import hidden_by, own_paths
 from proxy.shared_state.breaker import Breaker, Guard, unavailable_reason
@@ -254,7 +255,7 @@ def validate(config: Config, routes: dict[str, Route]) -> None:
         if word is not None:
             raise ConfigError(f"routes.{prefix}.target", f"{route.target} is {word}, expected a public host")
     try:
-        compile_snapshot(Config(server=config.server, routes=routes), Pools(loop), None)
+        compile_snapshot(Config(server=config.server, routes=routes), Pools(loop), None, KeyPool())
     except (OSError, ValueError) as error:
         raise ConfigError("routes", str(error)) from None
 

@@ -35,6 +35,7 @@ TOO_MANY_CONNECTIONS = Cause(503, "overloaded", "The relay is at its limit of re
 POOL_FULL = Cause(503, "pool_full", "No connection to the upstream came free in time.", Source.SELF)
 INTERNAL = Cause(500, "internal", "The relay failed.", Source.SELF)
 NO_STATISTICS = Cause(503, "no_statistics", "There are no statistics at the moment.", Source.SELF)
+NO_CREDENTIAL = Cause(503, "no_credential", "No credential for the upstream can be used at the moment.", Source.SELF)
 NOT_READY = Cause(503, "draining", "The relay is shutting down.", Source.SELF)
 
 DNS_FAILED = Cause(502, "dns_failed", "The upstream's name could not be resolved.", Source.UPSTREAM)

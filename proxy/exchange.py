@@ -51,6 +51,7 @@ class Exchange:
     response_bytes = 0
     # ending
     truncated = False
+    retry_after_s = 1  # what a 503 says
     cause: Cause | None = None
 
     def __init__(self, scope: Scope, receive: Receive, send: Send, loop: asyncio.AbstractEventLoop) -> None:

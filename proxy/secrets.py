@@ -127,6 +127,13 @@ def load_secrets(environment: Mapping[str, str], path: Path) -> Secrets:
         raise ConfigError(str(path), f"not a key, {_FORM}") from None
 
 
+def known_secrets(environment: Mapping[str, str], path: Path) -> Secrets:
+    """As `load_secrets`, for whoever only decrypts: raises ConfigError where there is no key yet."""
+    if not environment.get(VARIABLE, "").strip() and not path.exists():
+        raise ConfigError(str(path), f"no key: it is the control plane's, or {VARIABLE} names it")
+    return load_secrets(environment, path)
+
+
 def _split(text: str) -> list[str]:
     return [key for key in re.split(r"[,\s]+", text) if key]
 

@@ -9,13 +9,34 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from proxy.config import Config, Forwarded, Route, Server
+from proxy import dialects
+from proxy.config import Config, CredentialSource, Forwarded, Route, Server
+from proxy.dialects import Dialect as DialectModule
+from proxy.key_pool.pool import KeyPool
+from proxy.rules.credential_fields import CLIENT_FIELDS, CLIENT_PARAMETERS
 from proxy.rules.own_paths import Own, own_paths
 from proxy.rules.routing import RouteTable
 from proxy.statistics import UNMATCHED
 from proxy.tallies import Tallies, Tally
 from proxy.upstream.connect import Origin
 from proxy.upstream.pool import Pool, Pools
+
+
+class RouteCredentials(msgspec.Struct, frozen=True, gc=False):
+    """Which credentials a route's requests go out with, and how an upstream is given one.
+
+    It goes into the field `field`, or into the query as `parameter`; what the client sent in `client_fields` and
+    `client_parameters` does not reach the upstream. `groups` are those of the key pool that may be used; none: all.
+    """
+
+    source: CredentialSource
+    key_pool: KeyPool
+    dialect: DialectModule
+    field: bytes
+    parameter: bytes | None
+    groups: tuple[str, ...]
+    client_fields: frozenset[bytes]
+    client_parameters: frozenset[bytes]
 
 
 class CompiledRoute(msgspec.Struct, frozen=True, gc=False):
@@ -36,6 +57,7 @@ class CompiledRoute(msgspec.Struct, frozen=True, gc=False):
     body_timeout_s: float | None
     changes_headers: bool
     tally: Tally | None
+    credentials: RouteCredentials | None
 
 
 class Snapshot(msgspec.Struct, frozen=True):
@@ -52,7 +74,9 @@ class Snapshot(msgspec.Struct, frozen=True):
     unmatched: Tally | None
 
 
-def compile_snapshot(config: Config, pools: Pools, tallies: Tallies | None, before: Snapshot | None = None) -> Snapshot:
+def compile_snapshot(
+    config: Config, pools: Pools, tallies: Tallies | None, key_pool: KeyPool, before: Snapshot | None = None
+) -> Snapshot:
     """Returns the compiled form of a configuration, with the pools of its origins and the tallies of its routes.
 
     Without `tallies` nothing is counted. What is the same in the snapshot `before`, which had the same pools and
@@ -63,7 +87,7 @@ def compile_snapshot(config: Config, pools: Pools, tallies: Tallies | None, befo
         before = Snapshot(config.server, {}, RouteTable({}), {}, None)
     there = before.made_of
     new = {
-        prefix.encode(): compile_route(prefix, route, config.server, pools, tallies)
+        prefix.encode(): compile_route(prefix, route, config.server, pools, tallies, key_pool)
         for prefix, route in config.routes.items()
         if (known := there.get(prefix)) is not route and known != route
     }
@@ -75,7 +99,9 @@ def compile_snapshot(config: Config, pools: Pools, tallies: Tallies | None, befo
     return Snapshot(config.server, config.routes, routes, own, unmatched)
 
 
-def compile_route(prefix: str, route: Route, server: Server, pools: Pools, tallies: Tallies | None) -> CompiledRoute:
+def compile_route(
+    prefix: str, route: Route, server: Server, pools: Pools, tallies: Tallies | None, key_pool: KeyPool
+) -> CompiledRoute:
     """Returns one compiled route, whose requests `tallies` count. `route.target` has been validated already."""
     target = urlsplit(route.target)
     authority = authority_of(target.scheme, target.hostname or "", target.port)
@@ -92,6 +118,26 @@ def compile_route(prefix: str, route: Route, server: Server, pools: Pools, talli
         body_timeout_s=server.body_timeout_s,
         changes_headers=route.preserve_host or route.forwarded is not Forwarded.OFF or route.via is not None,
         tally=None if tallies is None else tallies.tally(prefix, authority.decode()),
+        credentials=compile_credentials(route, target.hostname or "", key_pool),
+    )
+
+
+def compile_credentials(route: Route, host: str, key_pool: KeyPool) -> RouteCredentials | None:
+    """Returns how a route's requests get a credential; None where the client's own passes."""
+    if route.credential is CredentialSource.CLIENT:
+        return None
+    dialect = dialects.guess(host) if route.dialect is None else dialects.of(route.dialect)
+    field = route.credential_field.encode().lower() if route.credential_field else dialect.CREDENTIAL_FIELD
+    parameter = route.credential_field[1:].encode() if field.startswith(b"?") and route.credential_field else None
+    return RouteCredentials(
+        source=route.credential,
+        key_pool=key_pool,
+        dialect=dialect,
+        field=field,
+        parameter=parameter,
+        groups=route.pool_groups,
+        client_fields=CLIENT_FIELDS | ({field} if parameter is None else set()),
+        client_parameters=CLIENT_PARAMETERS | ({parameter} if parameter is not None else set()),
     )
 
 

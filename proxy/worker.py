@@ -20,13 +20,16 @@ import msgspec
 from proxy.access_log import AccessLog
 from proxy.client_sockets import ClientSockets
 from proxy.config import Config, Route
+from proxy.config import KeyPool as KeyPoolSettings
 from proxy.errors import NOT_READY
 from proxy.exchange import Exchange
+from proxy.key_pool.pool import KeyPool
 from proxy.snapshot import compile_snapshot
 from proxy.tallies import DIRECTORY, Tallies
 from proxy.upstream.pool import Pools
 
 if TYPE_CHECKING:
+    from proxy.secrets import Secrets
     from proxy.tracing import Tracing
 
 log = logging.getLogger("relaygate")
@@ -49,8 +52,13 @@ class Worker:
         """What has been counted, also under configurations before; None until something is to be counted."""
         self.summary: bytes | None = None
         """The figures of all workers in JSON, where they are wanted and there are any."""
+        self.key_pool = KeyPool(self._reveal)
+        self._secrets: Secrets | None = None
+        self._data_dir = Path(config.data_dir)
         self._may_count = config.redis.url is not None
-        self.snapshot = compile_snapshot(msgspec.structs.replace(config, routes={}), self.pools, None)
+        self.snapshot = compile_snapshot(
+            msgspec.structs.replace(config, routes={}), self.pools, None, self.key_pool
+        )
         self.access_log: AccessLog | None = None
         self.tracing: Tracing | None = None
         self.young: set[Exchange] = set()
@@ -79,23 +87,37 @@ class Worker:
         """
         self._compile(config, config.routes if self._published is None else self._published)
         self._config = config
+        if self._published is None:
+            self.key_pool.use(config.key_pool)
+        api_key = config.credentials.api_key
+        self.key_pool.api_key = None if api_key is None else api_key.encode()
         if config.server.access_log:
             self.access_log = self.access_log or AccessLog()
         elif self.access_log is not None:
             self.access_log.flush()
             self.access_log = None
 
-    def use_routes(self, routes: dict[str, Route]) -> None:
-        """Compiles published routes and swaps them in."""
+    def use_routes(self, routes: dict[str, Route], key_pool: KeyPoolSettings) -> None:
+        """Compiles published routes and swaps them in, with the published settings of the key pool."""
         self._compile(self._config, routes)
         self._published = routes
+        self.key_pool.use(key_pool)
 
     def _compile(self, config: Config, routes: dict[str, Route]) -> None:
         whole = msgspec.structs.replace(config, routes=routes)
         counts = self._may_count and config.server.statistics
         if counts and self.tallies is None:
             self.tallies = Tallies.open(Path(config.data_dir) / DIRECTORY, self.name, self.started_s)
-        self.snapshot = compile_snapshot(whole, self.pools, self.tallies if counts else None, self.snapshot)
+        self.snapshot = compile_snapshot(
+            whole, self.pools, self.tallies if counts else None, self.key_pool, self.snapshot
+        )
+
+    def _reveal(self, secret: str, purpose: str) -> str:
+        """Decrypts a credential's secret. The library is loaded for the first: it takes 8 MB."""
+        if self._secrets is None:
+            secrets = importlib.import_module("proxy.secrets")
+            self._secrets = secrets.known_secrets(os.environ, self._data_dir / secrets.KEY_FILE)
+        return self._secrets.decrypt(secret, purpose)
 
     def reload(self) -> None:
         """Loads the configuration anew; one that cannot be used changes nothing and is told in one line."""
@@ -179,6 +201,7 @@ class Worker:
         self._ticks += 1
         if self._ticks % SWEEP_TICKS == 0:
             self.pools.sweep()
+            self.key_pool.bans.tick()
             for exchange in self.young:
                 if exchange.congested:
                     exchange.watch = exchange.watch or self.loop.create_task(self._watch_congested(exchange))

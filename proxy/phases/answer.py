@@ -11,7 +11,6 @@ from proxy.errors import METHOD_NOT_ALLOWED, NO_STATISTICS, Cause, RelayError
 from proxy.exchange import Exchange
 from proxy.rules.headers import Header
 
-RETRY_AFTER_S = b"1"
 ALLOWED = b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
 UNREAD = frozenset((400, 408, 413))
 """Answers after which the rest of the connection cannot be trusted to be what it seems (RFC 9112 section 11.2)."""
@@ -25,7 +24,7 @@ async def answer_error(exchange: Exchange, cause: Cause) -> None:
     """
     request_id = exchange.request_id.decode()
     body = {"error": {"type": cause.word, "message": cause.message, "request_id": request_id}}
-    extra = [(b"retry-after", RETRY_AFTER_S)] if cause.status == 503 else []
+    extra = [(b"retry-after", b"%d" % exchange.retry_after_s)] if cause.status == 503 else []
     if cause.status in UNREAD and exchange.scope["http_version"] != "2":
         extra.append((b"connection", b"close"))
     if cause.status == 405:

@@ -1,6 +1,6 @@
 """Forward: one attempt to get an answer from an upstream, streamed both ways as it comes."""
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from time import perf_counter
 from types import CoroutineType, NoneType
 
@@ -25,11 +25,15 @@ CONTINUE_TIMEOUT_S = 1.0
 """How long a client's `Expect: 100-continue` waits for the upstream's word before the body is sent all the same."""
 
 
-async def forward(exchange: Exchange, connection: Connection) -> None:
+Judge = Callable[[Connection, ResponseHead], Awaitable[bytes]]
+"""Looks at a response before it is relayed; returns what it has read of the body, or raises."""
+
+
+async def forward(exchange: Exchange, connection: Connection, judge: Judge | None = None) -> None:
     """Sends the request and streams the response to the client.
 
     Returns when the client has been given the whole response. Raises UpstreamClosed where no byte of an answer came,
-    another RelayError where the upstream failed, ClientGone where the client did.
+    another RelayError where the upstream failed, ClientGone where the client did, and what `judge` raises.
     """
     settings = exchange.route.settings
     connection.begin(exchange.scope["method"])
@@ -42,7 +46,9 @@ async def forward(exchange: Exchange, connection: Connection) -> None:
     elif not exchange.head.expects_continue or await connection.continue_or_head(CONTINUE_TIMEOUT_S) is None:
         upload = exchange.loop.create_task(send_rest(exchange, connection))
     try:
-        await respond(exchange, connection, await connection.head(settings.head_timeout_s))
+        head = await connection.head(settings.head_timeout_s)
+        read = b"" if judge is None else await judge(connection, head)
+        await respond(exchange, connection, head, read)
     finally:
         if upload is not None:
             upload.cancel()
@@ -99,8 +105,11 @@ async def send_rest(exchange: Exchange, connection: Connection) -> None:
         connection.fail(error)
 
 
-async def respond(exchange: Exchange, connection: Connection, head: ResponseHead) -> None:
-    """Streams a response to the client: its head at once, its body as it comes, its ending as it was."""
+async def respond(exchange: Exchange, connection: Connection, head: ResponseHead, read: bytes) -> None:
+    """Streams a response to the client: its head at once, its body as it comes, its ending as it was.
+
+    `read` is the beginning of the body that has been taken from the connection already.
+    """
     send = exchange.send
     exchange.status = head.status
     if exchange.tally is not None:
@@ -111,7 +120,7 @@ async def respond(exchange: Exchange, connection: Connection, head: ResponseHead
     sent = send({"type": "http.response.start", "status": head.status, "headers": head.headers})
     await sent
     exchange.response_started = True
-    body = connection.take()
+    body = read + connection.take()
     if not connection.complete or exchange.scope["method"] == "HEAD":
         # An empty first piece is sent too: Granian holds the head back until it has one, and would state a length
         # of 0 in an answer to HEAD that consists of a last piece alone.

@@ -35,3 +35,16 @@ async def receive_piece(exchange: Exchange) -> bytes:
         raise RelayError(BODY_TOO_LARGE)
     exchange.body_received = not message["more_body"] or (head.body is SIZED and exchange.request_bytes >= head.length)
     return piece
+
+
+async def receive_whole(exchange: Exchange, bytes_max: int) -> None:
+    """Receives the body as far as it is kept for another attempt: whole, if it has no more than `bytes_max`.
+
+    Raises as `receive_piece` does.
+    """
+    pieces: list[bytes] = []
+    while not exchange.body_received and exchange.request_bytes <= bytes_max:
+        if exchange.head.length > bytes_max:
+            bytes_max = 0  # the first piece alone, which may name the model
+        pieces.append(await receive_piece(exchange))
+    exchange.first_piece = pieces[0] if len(pieces) == 1 else b"".join(pieces)

@@ -15,7 +15,7 @@ from proxy.client_sockets import ClientSockets
 from proxy.errors import BAD_REQUEST, BAD_RESPONSE, IDLE_TIMEOUT, TRUNCATED, RelayError
 from proxy.exchange import Exchange
 from proxy.phases.answer import answer
-from proxy.phases.forward import changed_headers
+from proxy.phases.forward import Judge, changed_headers
 from proxy.phases.route import route
 from proxy.rules.framing import NO_BODY
 from proxy.rules.headers import ResponseHead
@@ -75,10 +75,13 @@ def route_handshake(exchange: Exchange, snapshot: Snapshot) -> None:
         raise RelayError(BAD_REQUEST)
 
 
-async def tunnel(exchange: Exchange, connection: Connection, sockets: ClientSockets) -> None:
+async def tunnel(
+    exchange: Exchange, sockets: ClientSockets, connection: Connection, judge: Judge | None = None
+) -> None:
     """Shakes hands with the upstream and relays its refusal, or its messages and the client's until either side ends.
 
-    Raises UpstreamClosed where no byte of an answer came, another RelayError where the upstream gave none.
+    Raises UpstreamClosed where no byte of an answer came, another RelayError where the upstream gave none, and what
+    `judge` raises.
     """
     key = b64encode(os.urandom(16))
     connection.begin("GET")
@@ -92,8 +95,9 @@ async def tunnel(exchange: Exchange, connection: Connection, sockets: ClientSock
     finally:
         connection.may_switch = False
     exchange.head_s = perf_counter()
+    read = b"" if judge is None else await judge(connection, head)
     if head.status != 101:
-        await refuse(exchange, connection, head)
+        await refuse(exchange, connection, head, read)
         return
     protocol = chosen_protocol(head.headers, key, exchange.scope["subprotocols"])
     upstream = WebSocket(exchange.loop, exchange.route.settings.websocket_message_bytes_max)
@@ -111,9 +115,12 @@ def handshake(exchange: Exchange, key: bytes) -> bytes:
     return request_bytes(line, headers, HANDSHAKE_DROPPED, (), handshake_end(headers, key))
 
 
-async def refuse(exchange: Exchange, connection: Connection, head: ResponseHead) -> None:
-    """Relays the answer of an upstream that will not switch protocols. Raises RelayError unless it comes whole."""
-    body = bytearray()
+async def refuse(exchange: Exchange, connection: Connection, head: ResponseHead, read: bytes) -> None:
+    """Relays the answer of an upstream that will not switch protocols. Raises RelayError unless it comes whole.
+
+    `read` is the beginning of its body that has been taken from the connection already.
+    """
+    body = bytearray(read)
     try:
         async with asyncio.timeout(REFUSAL_TIMEOUT_S):
             while piece := await connection.read(exchange.route.settings.idle_timeout_s):

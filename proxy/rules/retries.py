@@ -1,5 +1,10 @@
 """When a request may be sent again (RFC 9110 section 9.2.2, RFC 9112 section 9.3.1)."""
 
+from enum import Enum, auto
+
+from proxy.config import KeyPool
+from proxy.rules.credentials import Says, Verdict
+
 IDEMPOTENT = frozenset(("GET", "HEAD", "OPTIONS", "PUT", "DELETE"))
 ATTEMPTS_MAX = 2
 
@@ -12,3 +17,50 @@ def may_retry(method: str, attempts: int, exchanges: int, *, body_whole: bool) -
     still in hand.
     """
     return attempts < ATTEMPTS_MAX and exchanges > 1 and body_whole and method in IDEMPOTENT
+
+
+class Again(Enum):
+    """Whether a request goes out once more with another credential."""
+
+    NO = auto()
+    AT_ONCE = auto()
+    AFTER_A_PAUSE = auto()
+
+
+ATTEMPTS_WITH_KEYS_MAX = 20
+REFUSED = frozenset((Says.RATE_LIMITED, Says.OUT_OF_QUOTA, Says.DEAD))
+"""The upstream has done nothing, and the credential is put aside: the next attempt has another fate."""
+NOT_PROCESSED = REFUSED | {Says.UNAUTHORIZED, Says.FORBIDDEN, Says.NOT_ENTITLED}
+
+
+def again(
+    verdict: Verdict,
+    status: int,
+    *,
+    method: str,
+    attempts: int,
+    refusals: int,
+    body_kept: bool,
+    settings: KeyPool,
+) -> Again:
+    """Says whether an answer of `status` (0: none came) is worth another attempt with another credential.
+
+    `refusals` of the `attempts` so far ended with a credential that the upstream refused; they do not count as retries.
+    A failure that may have come after the upstream acted is repeated for an idempotent method, and for others unless
+    `retry_idempotent_only`.
+    """
+    if not settings.retry_enabled or not body_kept or attempts >= ATTEMPTS_WITH_KEYS_MAX:
+        return Again.NO
+    if verdict.says in REFUSED:
+        return Again.AT_ONCE
+    if attempts - refusals > settings.retry_max:
+        return Again.NO
+    if verdict.says in NOT_PROCESSED:
+        return Again.AT_ONCE if status in settings.retry_statuses or verdict.says is Says.NOT_ENTITLED else Again.NO
+    if status and status not in settings.retry_statuses:
+        return Again.NO
+    if verdict.says not in (Says.FAILED, Says.OVERLOADED):
+        return Again.NO
+    if settings.retry_idempotent_only and method not in IDEMPOTENT:
+        return Again.NO
+    return Again.AFTER_A_PAUSE

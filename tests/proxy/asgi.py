@@ -7,6 +7,7 @@ from typing import Any
 from proxy.config import Config, Route, Server
 from proxy.exchange import Exchange, Message, Scope
 from proxy.journal import Journal
+from proxy.key_pool.pool import KeyPool
 from proxy.rules.headers import Header
 from proxy.snapshot import Snapshot, compile_snapshot
 from proxy.tallies import Tallies
@@ -93,11 +94,17 @@ class Client:
         return exchange
 
 
-def snapshot_of(server: Server | None = None, /, **route: Any) -> Snapshot:
+def no_secrets(secret: str, _purpose: str) -> str:
+    """Stands in for decryption: the secrets of these tests are not encrypted."""
+    return secret
+
+
+def snapshot_of(server: Server | None = None, /, key_pool: KeyPool | None = None, **route: Any) -> Snapshot:
     """A snapshot with one route, `/up`."""
     routes = {"/up": Route(target=route.pop("target", TARGET), **route)}
     config = Config(server=server or Server(), routes=routes)
-    return compile_snapshot(config, Pools(asyncio.get_running_loop()), Tallies(Journal.in_memory(), "worker", 0))
+    tallies = Tallies(Journal.in_memory(), "worker", 0)
+    return compile_snapshot(config, Pools(asyncio.get_running_loop()), tallies, key_pool or KeyPool(no_secrets))
 
 
 class Upstream:

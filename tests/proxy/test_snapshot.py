@@ -6,17 +6,20 @@ from typing import Any
 import pytest
 
 from proxy.config import Config, Forwarded, Route, Server, UpstreamTls
+from proxy.key_pool.pool import KeyPool
 from proxy.rules.own_paths import Own
 from proxy.snapshot import CompiledRoute, Snapshot, ascii_host, authority_of, compile_snapshot, origin_of
 from proxy.tallies import Tallies
 from proxy.upstream.pool import Pools
 from tests.proxy.counting import in_memory
 
+KEY_POOL = KeyPool()
+
 
 def compiled(config: Config, tallies: Tallies | None = None) -> Snapshot:
     async def main() -> Snapshot:
         pools = Pools(asyncio.get_running_loop())
-        return compile_snapshot(config, pools, tallies)
+        return compile_snapshot(config, pools, tallies, KEY_POOL)
 
     return asyncio.run(main())
 
@@ -174,9 +177,9 @@ def test_routes_that_stay_keep_their_compiled_form_and_those_that_leave_give_up_
 
     async def main() -> None:
         pools = Pools(asyncio.get_running_loop())
-        first = compile_snapshot(Config(routes=routes), pools, None)
-        second = compile_snapshot(Config(routes=edited), pools, None, first)
-        fresh = compile_snapshot(Config(routes=edited), pools, None)
+        first = compile_snapshot(Config(routes=routes), pools, None, KEY_POOL)
+        second = compile_snapshot(Config(routes=edited), pools, None, KEY_POOL, first)
+        fresh = compile_snapshot(Config(routes=edited), pools, None, KEY_POOL)
         assert found(second, b"/a") is found(first, b"/a")
         assert found(fresh, b"/a") is not found(first, b"/a")
         assert found(second, b"/b/c") == found(fresh, b"/b/c") == found(second, b"/")
@@ -194,8 +197,8 @@ def test_another_setting_of_the_server_compiles_all_anew() -> None:
 
     async def main() -> None:
         pools, tallies = Pools(asyncio.get_running_loop()), in_memory()
-        first = compile_snapshot(Config(routes=routes), pools, tallies)
-        second = compile_snapshot(Config(server=Server(body_bytes_max=5), routes=routes), pools, tallies, first)
+        first = compile_snapshot(Config(routes=routes), pools, tallies, KEY_POOL)
+        second = compile_snapshot(Config(server=Server(body_bytes_max=5), routes=routes), pools, tallies, KEY_POOL, first)
         assert (found(first, b"/a").body_bytes_max, found(second, b"/a").body_bytes_max) == (None, 5)
 
     asyncio.run(main())

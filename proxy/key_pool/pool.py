@@ -1,0 +1,469 @@
+"""Which credential a request goes out with.
+
+Candidates stand in selectors, one for each tier, as long as nothing keeps them from being chosen; a ban takes them out
+and its lifting puts them back, so a choice does not look at those that cannot be chosen, however many they are. A ban
+that has ended is not lifted: the credential is **due**, and one request of all workers' may try it, the probe.
+"""
+
+import heapq
+import logging
+import random
+import time
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+from typing import NamedTuple
+
+from proxy.config import Algorithm
+from proxy.config import KeyPool as Settings
+from proxy.key_pool.ban_book import Alone, BanBook, Field, Report, Store
+from proxy.key_pool.figures import Figures
+from proxy.key_pool.traces import Look, Trace, Traces
+from proxy.rules.bans import due, is_soft, usable
+from proxy.rules.credentials import ALL_MODELS, Ban, Credential, Kind, Says, Verdict
+from proxy.rules.selection import Candidate, Selector, selector
+from proxy.rules.tiers import group_of, tiers
+
+log = logging.getLogger("relaygate")
+
+OAUTH_ID = "oauth"
+REDRAWS_MAX = 32
+"""How many candidates that the request's model is banned for are drawn before a selector is made for the model."""
+MODELS_MAX = 1000
+"""Names of models that are remembered. Clients name them, and may name anything."""
+LOOKED_AT_MAX = 1000
+"""Of credentials that are put aside softly, where nothing else is left."""
+
+Groups = tuple[str, ...]
+
+
+class Choice(NamedTuple):
+    """A credential for one attempt. `probe` is the ban that this attempt may lift."""
+
+    candidate: Candidate
+    probe: Field | None = None
+
+
+def sealed(_secret: str, purpose: str) -> str:
+    """Decrypts nothing: for a pool that only has to be there."""
+    raise LookupError(f"the secret of {purpose} is not asked for here")
+
+
+class KeyPool:
+    """The credentials of a worker, by group, and what is known of them."""
+
+    def __init__(
+        self,
+        reveal: Callable[[str, str], str] = sealed,
+        now_s: Callable[[], float] = time.time,
+        random01: Callable[[], float] = random.random,
+    ) -> None:
+        """`reveal` decrypts a secret for a purpose; it raises an Exception where it cannot."""
+        self.settings = Settings()
+        self.api_key: bytes | None = None
+        """The fixed credential, which is not of the pool."""
+        self.version: Callable[[], int] = lambda: 0
+        """Returns the number of the configuration that is published."""
+        self.figures = Figures()
+        self.traces = Traces()
+        self._reveal = reveal
+        self._now_s = now_s
+        self._random01 = random01
+        self._credentials: dict[str, Credential] = {}
+        self._candidates: dict[str, Candidate] = {}
+        self._groups: dict[str, dict[str, Candidate]] = {}
+        """Candidates that are enabled, by group and id."""
+        self._home: dict[str, str] = {}
+        """The group of each of them."""
+        self._secrets: dict[str, bytes] = {}
+        self._tiers: dict[Groups, list[Groups]] = {}
+        self._selectors: dict[tuple[Groups, str], Selector] = {}
+        self._ends: dict[tuple[str, str], list[tuple[float, str]]] = {}
+        """Heaps by group and model: when a ban ends, and whose. What is no longer true is left out when it comes up."""
+        self._soft: dict[str, dict[Field, Candidate]] = {}
+        self._causes: dict[Field, str] = {}
+        """Of credentials that are put aside."""
+        self._models: dict[str, None] = {}
+        """Models that some credential has been used for with success, the latest last."""
+        self._banned_models: Counter[str] = Counter()
+        self._group_causes: dict[str, Counter[str]] = {}
+        self.bans = BanBook(Alone(), LookupError, now_s, self._ban_changed, self._ban_written)
+
+    # ---- what is published ------------------------------------------------------------------------------------------
+
+    def share(self, store: Store, unavailable: type[Exception]) -> None:
+        """Has bans written to a store that others read too."""
+        self.bans = BanBook(store, unavailable, self._now_s, self._ban_changed, self._ban_written)
+        self.bans.settings = self.settings
+
+    def use(self, settings: Settings) -> None:
+        """Takes settings; bans and figures stay."""
+        before = self.settings
+        if settings == before:
+            return
+        self.settings = self.bans.settings = settings
+        if settings.groups.keys() != before.groups.keys():
+            self.credentials_replaced(list(self._credentials.values()))
+        self._tiers.clear()
+        if (settings.algorithm, settings.window_s) != (before.algorithm, before.window_s):
+            self._selectors.clear()
+
+    def credentials_changed(self, changed: Iterable[Credential], gone: Iterable[str]) -> None:
+        """Takes credentials that are new or other ones, and forgets those that are gone."""
+        for name in gone:
+            self._drop(name)
+        for credential in changed:
+            self._take(credential)
+
+    def credentials_replaced(self, credentials: Iterable[Credential]) -> None:
+        """Takes all credentials; what is not among them is gone. The figures of those that stay, stay."""
+        wanted = {credential.id: credential for credential in credentials}
+        for name in [name for name in self._credentials if name not in wanted]:
+            self._drop(name)
+        for cache in (self._selectors, self._groups, self._home, self._tiers, self._ends, self._soft):
+            cache.clear()  # type: ignore[attr-defined]
+        self._causes.clear()
+        self._group_causes.clear()
+        self._banned_models.clear()
+        for credential in wanted.values():
+            self._take(credential)
+
+    def ban_changed(self, credential: str, model: str, ban: Ban | None) -> None:
+        """Takes a ban that some worker has written."""
+        self.bans.heard((credential, model), ban)
+
+    def bans_replaced(self, bans: Mapping[tuple[str, str], Ban]) -> None:
+        self.bans.replaced(bans)
+
+    # ---- for a request ----------------------------------------------------------------------------------------------
+
+    @property
+    def wants_affinity(self) -> bool:
+        """Whether a choice depends on which conversation a request belongs to."""
+        return self.settings.algorithm is Algorithm.CACHE_AFFINITY
+
+    def has_keys(self, allowed: Groups) -> bool:
+        """Tells whether there is any credential that a route may use, usable or not."""
+        return any(self._groups.get(group) for groups in self.tiers(allowed) for group in groups)
+
+    def oauth(self) -> Candidate | None:
+        """Returns the credential that the control plane refreshes, if there is one."""
+        found = self._credentials.get(OAUTH_ID)
+        return self._candidates[OAUTH_ID] if found is not None and found.enabled else None
+
+    def tiers(self, allowed: Groups) -> list[Groups]:
+        """Returns which groups are tried, in which order."""
+        found = self._tiers.get(allowed)
+        if found is None:
+            used = [group for group, members in self._groups.items() if members]
+            found = self._tiers[allowed] = tiers(self.settings.groups, self.settings, allowed, used)
+        return found
+
+    async def choose(
+        self, allowed: Groups, model: str, affinity: bytes | None, tried: Collection[Candidate], trace: Trace
+    ) -> Choice | None:
+        """Returns the credential for the next attempt; None where none is left.
+
+        Only a probe waits, for the store's word that no other worker has it.
+        """
+        order = self.tiers(allowed)
+        for groups in order:
+            while (found := self._due(groups, model, tried)) is not None:
+                candidate, field = found
+                if await self.bans.claim(field):
+                    return self._chosen(Choice(candidate, field), groups, model, tried, trace, "probe")
+            picked = self._pick(groups, model, affinity, tried)
+            if picked is not None:
+                return self._chosen(Choice(picked), groups, model, tried, trace, "selected")
+            trace.looks.append(self._look(groups, model, tried))
+        for groups in order:
+            picked = self._softest(groups, model, tried)
+            if picked is not None:
+                return self._chosen(Choice(picked), groups, model, tried, trace, "last resort")
+        return None
+
+    def secret(self, candidate: Candidate) -> bytes | None:
+        """Returns the secret of a credential, decrypted once; None where it cannot be, which is told, and bars it."""
+        found = self._secrets.get(candidate.id)
+        if found is None:
+            credential = self._credentials.get(candidate.id)
+            if credential is None:
+                return None
+            try:
+                found = self._reveal(credential.secret, f"credential:{credential.id}").encode()
+            except Exception as error:
+                log.error("credential %s is not used: %s", credential.id, error)  # noqa: TRY400 - a line
+                self._discard(candidate)
+                return None
+            self._secrets[candidate.id] = found
+        return found
+
+    def report(self, choice: Choice, model: str, verdict: Verdict, status: int, began_s: float) -> None:
+        """Takes what an attempt said of its credential."""
+        candidate = choice.candidate
+        now_s = self._now_s()
+        self.figures.count(candidate.id, verdict.says, status, now_s)
+        if verdict.says is Says.SUCCESS:
+            candidate.successes += 1
+            self._know(model)
+        fields = self._fields(choice, model, verdict)
+        if fields:
+            report = Report(verdict, now_s, began_s, status)
+            for field in fields:
+                self.bans.report(field, report)
+
+    def retry_after_s(self, allowed: Groups, model: str) -> float | None:
+        """Returns in how many seconds the first credential comes back; None where none is banned."""
+        now_s = self._now_s()
+        ends = [
+            end
+            for groups in self.tiers(allowed)
+            for group in groups
+            for each in {ALL_MODELS, model}
+            if (end := self._first_end(group, each)) is not None
+        ]
+        return max(0.0, min(ends) - now_s) if ends else None
+
+    # ---- choosing ---------------------------------------------------------------------------------------------------
+
+    def _chosen(
+        self, choice: Choice, groups: Groups, model: str, tried: Collection[Candidate], trace: Trace, how: str
+    ) -> Choice:
+        candidate = choice.candidate
+        candidate.requests += 1
+        candidate.last_used_s = self._now_s()
+        for each in self._selectors.values():
+            if candidate in each:
+                each.changed(candidate)
+        look = self._look(groups, model, tried)
+        look.chosen, look.how = candidate.id, how
+        trace.looks.append(look)
+        return choice
+
+    def _look(self, groups: Groups, model: str, tried: Collection[Candidate]) -> Look:
+        total = sum(len(self._groups.get(group, ())) for group in groups)
+        banned: dict[str, int] = {}
+        if self._causes:
+            for group in groups:
+                for cause, count in self._group_causes.get(group, {}).items():
+                    banned[cause] = banned.get(cause, 0) + count
+        return Look(groups, total, len(self._selector(groups, model)), len(tried), banned)
+
+    def _pick(
+        self, groups: Groups, model: str, affinity: bytes | None, tried: Collection[Candidate]
+    ) -> Candidate | None:
+        chosen_by = self._selector(groups, model)
+        aside = [candidate for candidate in tried if candidate in chosen_by]
+        for candidate in aside:
+            chosen_by.remove(candidate)
+        try:
+            for _ in range(REDRAWS_MAX):
+                found = chosen_by.choose(self._now_s(), self._random01, affinity)
+                if found is None or self._may(found, model):
+                    return found
+                chosen_by.remove(found)
+                aside.append(found)
+        finally:
+            for candidate in aside:
+                chosen_by.add(candidate)
+        self._selectors[groups, model] = self._filled(groups, model)
+        return self._pick(groups, model, affinity, tried)
+
+    def _selector(self, groups: Groups, model: str) -> Selector:
+        """Returns the selector of a model where there is one, else that of all models."""
+        found = self._selectors.get((groups, model))
+        if found is None:
+            found = self._selectors.get((groups, ALL_MODELS))
+        if found is None:
+            found = self._selectors[groups, ALL_MODELS] = self._filled(groups, ALL_MODELS)
+        return found
+
+    def _filled(self, groups: Groups, model: str) -> Selector:
+        filled = selector(self.settings)
+        for candidate in self._members(groups):
+            if self._may(candidate, model):
+                filled.add(candidate)
+        return filled
+
+    def _members(self, groups: Groups) -> Iterator[Candidate]:
+        for group in groups:
+            yield from self._groups.get(group, {}).values()
+
+    def _may(self, candidate: Candidate, model: str) -> bool:
+        """Tells whether nothing keeps a credential from being used for a model."""
+        bans = self.bans
+        if not len(bans):
+            return True
+        now_s = self._now_s()
+        if not usable(bans.get((candidate.id, ALL_MODELS)), now_s):
+            return False
+        return model == ALL_MODELS or usable(bans.get((candidate.id, model)), now_s)
+
+    def _due(self, groups: Groups, model: str, tried: Collection[Candidate]) -> tuple[Candidate, Field] | None:
+        """Returns a credential whose ban has ended, with the field of that."""
+        now_s = self._now_s()
+        for group in groups:
+            members = self._groups.get(group, {})
+            for each in (ALL_MODELS, model) if model else (ALL_MODELS,):
+                end = self._first_end(group, each)
+                if end is None or end > now_s:
+                    continue
+                heap = self._ends[group, each]
+                for until_s, name in heap[:8]:
+                    candidate = members.get(name)
+                    field = (name, each)
+                    if until_s > now_s or candidate is None or candidate in tried or not self._is_due(field, now_s):
+                        continue
+                    other = (name, model if each == ALL_MODELS else ALL_MODELS)
+                    if other == field or usable(self.bans.get(other), now_s) or self._is_due(other, now_s):
+                        return candidate, field
+        return None
+
+    def _is_due(self, field: Field, now_s: float) -> bool:
+        ban = self.bans.get(field)
+        return ban is not None and due(ban, now_s)
+
+    def _first_end(self, group: str, model: str) -> float | None:
+        heap = self._ends.get((group, model))
+        while heap:
+            until_s, name = heap[0]
+            ban = self.bans.get((name, model))
+            if ban is not None and name in self._groups.get(group, ()) and until_s == end_s(ban):
+                return until_s
+            heapq.heappop(heap)
+        return None
+
+    def _softest(self, groups: Groups, model: str, tried: Collection[Candidate]) -> Candidate | None:
+        """Returns the credential that is put aside for the upstream's fault, and for the shortest time."""
+        found: Candidate | None = None
+        first_s = 0.0
+        for group in groups:
+            for (name, each), candidate in islice(self._soft.get(group, {}).items(), LOOKED_AT_MAX):
+                if candidate in tried or each not in (ALL_MODELS, model):
+                    continue
+                bans = [self.bans.get((name, ALL_MODELS)), self.bans.get((name, model))]
+                if any(ban is not None and not usable(ban, 0) and not is_soft(ban) for ban in bans):
+                    continue
+                until_s = max(ban.until_s for ban in bans if ban is not None)
+                if found is None or until_s < first_s:
+                    found, first_s = candidate, until_s
+        return found
+
+    def _fields(self, choice: Choice, model: str, verdict: Verdict) -> Sequence[Field]:
+        """Returns the fields that a verdict is about."""
+        name = choice.candidate.id
+        if verdict.says is Says.SUCCESS:
+            bans = self.bans
+            return [field for field in {(name, ALL_MODELS), (name, model)} if bans.get(field)] if len(bans) else ()
+        if verdict.says is Says.NOTHING:
+            return () if choice.probe is None else (choice.probe,)
+        known = model in self._models
+        if verdict.says is Says.NOT_ENTITLED and not known:
+            # No credential was ever good for this model: the client may have made the name up.
+            return () if choice.probe is None else (choice.probe,)
+        field = (name, model if verdict.for_model and known else ALL_MODELS)
+        return (field,) if choice.probe in (None, field) else (field, choice.probe)
+
+    def _know(self, model: str) -> None:
+        if model and model not in self._models:
+            self._models[model] = None
+            if len(self._models) > MODELS_MAX:
+                del self._models[next(iter(self._models))]
+
+    # ---- what changes -----------------------------------------------------------------------------------------------
+
+    def _take(self, credential: Credential) -> None:
+        before = self._credentials.get(credential.id)
+        candidate = self._candidates.get(credential.id)
+        if candidate is None:
+            candidate = self._candidates[credential.id] = Candidate(credential)
+        elif before is not None:
+            self._discard(candidate)
+            if before.secret != credential.secret:
+                self._secrets.pop(credential.id, None)
+        self._credentials[credential.id] = credential
+        candidate.tokens_used, candidate.tokens_total = credential.tokens_used, credential.tokens_total
+        if not credential.enabled or credential.kind is not Kind.KEY:
+            return
+        group = self._home[credential.id] = group_of(credential.group, self.settings.groups)
+        members = self._groups.setdefault(group, {})
+        if not members:
+            self._tiers.clear()
+        members[credential.id] = candidate
+        for field in self.bans.of(credential.id):
+            self._note_ban(group, candidate, field)
+        self._place(candidate, group)
+
+    def _drop(self, name: str) -> None:
+        if self._credentials.pop(name, None) is None:
+            return
+        self._discard(self._candidates.pop(name))
+        self._secrets.pop(name, None)
+        self.bans.forget(name)
+
+    def _discard(self, candidate: Candidate) -> None:
+        """Takes a candidate out of its group, and out of all choices."""
+        group = self._home.pop(candidate.id, None)
+        if group is None:
+            return
+        members = self._groups[group]
+        del members[candidate.id]
+        if not members:
+            self._tiers.clear()
+        for field in self.bans.of(candidate.id):
+            self._set_cause(group, field, None)
+            self._soft.get(group, {}).pop(field, None)
+        for (groups, _), each in self._selectors.items():
+            if group in groups:
+                each.remove(candidate)
+
+    def _place(self, candidate: Candidate, group: str) -> None:
+        """Puts a candidate into the selectors of its group, or takes it out, as its bans say."""
+        for (groups, model), each in self._selectors.items():
+            if group not in groups:
+                continue
+            if not self._may(candidate, model):
+                each.remove(candidate)
+            elif candidate not in each:
+                each.add(candidate)
+
+    def _ban_changed(self, field: Field) -> None:
+        group = self._home.get(field[0])
+        if group is not None:
+            candidate = self._candidates[field[0]]
+            self._note_ban(group, candidate, field)
+            self._place(candidate, group)
+
+    def _note_ban(self, group: str, candidate: Candidate, field: Field) -> None:
+        ban = self.bans.get(field)
+        if usable(ban, self._now_s()):
+            ban = None
+        self._set_cause(group, field, ban)
+        soft = self._soft.setdefault(group, {})
+        soft.pop(field, None)
+        if ban is not None:
+            heapq.heappush(self._ends.setdefault((group, field[1]), []), (end_s(ban), field[0]))
+            if is_soft(ban):
+                soft[field] = candidate
+
+    def _set_cause(self, group: str, field: Field, ban: Ban | None) -> None:
+        """Counts who is put aside, and why."""
+        causes = self._group_causes.setdefault(group, Counter())
+        before = self._causes.pop(field, None)
+        if before is not None:
+            causes[before] -= 1
+            self._banned_models[field[1]] -= 1
+            if not self._banned_models[field[1]]:
+                del self._banned_models[field[1]]
+        if ban is not None:
+            self._causes[field] = ban.cause
+            causes[ban.cause] += 1
+            self._banned_models[field[1]] += 1
+
+    def _ban_written(self, field: Field, before: Ban | None, ban: Ban | None) -> None:  # noqa: ARG002
+        self.figures.note(field, ban, self._now_s())
+
+
+def end_s(ban: Ban) -> float:
+    """Returns when a credential may be tried: at the end of its ban, or of the probe that is running."""
+    return max(ban.until_s, ban.probe_until_s)

@@ -1,0 +1,298 @@
+"""The key pool of a worker: who is chosen, who is put aside, and who may come back."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Collection
+
+from proxy.config import Algorithm, PoolGroup
+from proxy.config import KeyPool as Settings
+from proxy.key_pool.pool import Choice, KeyPool
+from proxy.key_pool.traces import Trace
+from proxy.rules.credentials import BanCause, Credential, Kind, Says, Verdict
+from proxy.rules.selection import Candidate
+from tests.proxy.key_pool.stores import Clock, SharedStore, keys, worker
+
+MODEL = "gpt"
+RATE_LIMITED = Verdict(Says.RATE_LIMITED, 60.0)
+SUCCESS = Verdict(Says.SUCCESS)
+
+
+def play(dialogue: Callable[[], Awaitable[None]]) -> None:
+    async def main() -> None:
+        async with asyncio.timeout(5):
+            await dialogue()
+
+    asyncio.run(main())
+
+
+async def settled() -> None:
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+
+def trace() -> Trace:
+    return Trace("id", "/up", MODEL, "pool", "round-robin", 1, 0.0)
+
+
+async def chosen(pool: KeyPool, model: str = MODEL, tried: Collection[Candidate] = ()) -> Choice | None:
+    return await pool.choose((), model, None, tried, trace())
+
+
+async def name_of(pool: KeyPool, model: str = MODEL) -> str | None:
+    choice = await chosen(pool, model)
+    return None if choice is None else choice.candidate.id
+
+
+async def say(pool: KeyPool, choice: Choice, verdict: Verdict, status: int = 429, model: str = MODEL) -> None:
+    pool.report(choice, model, verdict, status, pool._now_s())
+    await settled()
+
+
+async def say_of(pool: KeyPool, name: str, verdict: Verdict, status: int = 429, model: str = MODEL) -> None:
+    while (choice := await chosen(pool, model)) is not None and choice.candidate.id != name:
+        pass
+    assert choice is not None
+    await say(pool, choice, verdict, status, model)
+
+
+def test_keys_follow_each_other() -> None:
+    async def dialogue() -> None:
+        pool = worker(None, Clock(), *keys("a", "b", "c"))
+        names = [await name_of(pool) for _ in range(6)]
+        assert sorted(names[:3]) == ["a", "b", "c"] and names[3:] == names[:3]
+
+    play(dialogue)
+
+
+def test_a_pool_without_keys_has_none_to_choose() -> None:
+    async def dialogue() -> None:
+        pool = worker(None, Clock(), Credential("off", "secret", enabled=False), Credential("oauth", "s", kind=Kind.OAUTH))
+        assert await chosen(pool) is None
+        assert not pool.has_keys(())
+        assert pool.retry_after_s((), MODEL) is None
+        oauth = pool.oauth()
+        assert oauth is not None and pool.secret(oauth) == b"s"
+
+    play(dialogue)
+
+
+def test_a_request_tries_each_key_once() -> None:
+    async def dialogue() -> None:
+        pool = worker(None, Clock(), *keys("a", "b"))
+        tried: list[Candidate] = []
+        while (choice := await chosen(pool, tried=tried)) is not None:
+            tried.append(choice.candidate)
+        assert {candidate.id for candidate in tried} == {"a", "b"}
+        assert await chosen(pool) is not None
+
+    play(dialogue)
+
+
+def test_a_banned_key_is_tried_by_one_worker_when_its_time_has_come() -> None:
+    async def dialogue() -> None:
+        clock, store = Clock(), SharedStore()
+        one, two = (worker(store, clock, *keys("a", "b")) for _ in range(2))
+        await say_of(one, "a", RATE_LIMITED)
+        store.announce()
+        for pool in (one, two):
+            assert {await name_of(pool) for _ in range(4)} == {"b"}
+        clock.now_s += 61
+        choices = await asyncio.gather(chosen(one), chosen(two), chosen(one), chosen(two))
+        probes = [choice for choice in choices if choice is not None and choice.candidate.id == "a"]
+        assert len(probes) == 1
+        assert probes[0].probe == ("a", "")
+        prober = one if probes[0] in (choices[0], choices[2]) else two
+        await say(prober, probes[0], SUCCESS, 200)
+        store.announce()
+        for pool in (one, two):
+            assert {await name_of(pool) for _ in range(4)} == {"a", "b"}
+        assert store.bans == {}
+
+    play(dialogue)
+
+
+def test_a_probe_that_fails_is_the_last_for_a_while() -> None:
+    async def dialogue() -> None:
+        clock, store = Clock(), SharedStore()
+        pool = worker(store, clock, *keys("a"))
+        await say_of(pool, "a", RATE_LIMITED)
+        clock.now_s += 61
+        probe = await chosen(pool)
+        assert probe is not None
+        assert probe.probe is not None
+        clock.now_s += 1
+        await say(pool, probe, RATE_LIMITED)
+        assert await chosen(pool) is None
+        wait_s = pool.retry_after_s((), MODEL)
+        assert wait_s is not None and 59 <= wait_s <= 120
+
+    play(dialogue)
+
+
+def test_a_probe_whose_client_left_frees_the_key_for_the_next() -> None:
+    async def dialogue() -> None:
+        clock, store = Clock(), SharedStore()
+        pool = worker(store, clock, *keys("a"))
+        await say_of(pool, "a", RATE_LIMITED)
+        clock.now_s += 61
+        probe = await chosen(pool)
+        assert probe is not None
+        assert await chosen(pool) is None
+        await say(pool, probe, Verdict(Says.NOTHING), 0)
+        again = await chosen(pool)
+        assert again is not None and again.probe is not None
+
+    play(dialogue)
+
+
+def test_a_client_s_fault_bans_nobody() -> None:
+    async def dialogue() -> None:
+        store = SharedStore()
+        pool = worker(store, Clock(), *keys("a"))
+        for _ in range(100):
+            choice = await chosen(pool)
+            assert choice is not None
+            await say(pool, choice, Verdict(Says.NOTHING), 400)
+        assert store.puts == 0
+
+    play(dialogue)
+
+
+def test_failures_in_a_row_are_counted_over_all_workers() -> None:
+    async def dialogue() -> None:
+        store = SharedStore()
+        clock = Clock()
+        pools = [worker(store, clock, *keys("a", "b")) for _ in range(2)]
+        for number in range(5):
+            await say_of(pools[number % 2], "a", Verdict(Says.FORBIDDEN), 403)
+        ban = store.bans["a", ""]
+        assert ban.cause is BanCause.DEAD
+        store.announce()
+        for pool in pools:
+            assert {await name_of(pool) for _ in range(4)} == {"b"}
+
+    play(dialogue)
+
+
+def test_a_ban_for_a_model_leaves_the_others() -> None:
+    async def dialogue() -> None:
+        pool = worker(SharedStore(), Clock(), *keys("a", "b"))
+        await say_of(pool, "a", SUCCESS, 200)  # so the model is known to exist
+        await say_of(pool, "a", Verdict(Says.RATE_LIMITED, 60.0, for_model=True))
+        assert {await name_of(pool) for _ in range(4)} == {"b"}
+        assert {await name_of(pool, "other") for _ in range(4)} == {"a", "b"}
+
+    play(dialogue)
+
+
+def test_many_bans_for_a_model_do_not_hide_the_key_that_is_left() -> None:
+    async def dialogue() -> None:
+        names = [f"k{number}" for number in range(100)]
+        pool = worker(SharedStore(), Clock(), *keys(*names))
+        await say_of(pool, "k0", SUCCESS, 200)
+        for name in names[1:]:
+            await say_of(pool, name, Verdict(Says.RATE_LIMITED, 60.0, for_model=True))
+        assert {await name_of(pool) for _ in range(5)} == {"k0"}
+        assert len({await name_of(pool, "other") for _ in range(200)}) == 100
+
+    play(dialogue)
+
+
+def test_a_made_up_model_bans_nobody() -> None:
+    async def dialogue() -> None:
+        store = SharedStore()
+        pool = worker(store, Clock(), *keys("a"))
+        for number in range(50):
+            choice = await chosen(pool, f"made-up-{number}")
+            assert choice is not None
+            await say(pool, choice, Verdict(Says.NOT_ENTITLED, for_model=True), 404, f"made-up-{number}")
+        assert store.bans == {}
+
+    play(dialogue)
+
+
+def test_where_nothing_else_is_left_the_upstream_s_own_failures_do_not_lock_it_out() -> None:
+    async def dialogue() -> None:
+        pool = worker(SharedStore(), Clock(), *keys("a", "b"))
+        for name in ("a", "b"):
+            await say_of(pool, name, Verdict(Says.OVERLOADED), 503)
+        choice = await chosen(pool)
+        assert choice is not None
+        assert choice.probe is None
+        await say(pool, choice, SUCCESS, 200)
+        assert await name_of(pool) == choice.candidate.id
+
+    play(dialogue)
+
+
+def test_tiers_follow_each_other() -> None:
+    async def dialogue() -> None:
+        pool = worker(SharedStore(), Clock(), *keys("cheap", group="freebies"), *keys("dear", group="main"))
+        groups = {"freebies": PoolGroup(priority=1), "main": PoolGroup(priority=2)}
+        pool.use(Settings(multi_tier=True, groups=groups))
+        assert {await name_of(pool) for _ in range(3)} == {"cheap"}
+        await say_of(pool, "cheap", RATE_LIMITED)
+        assert {await name_of(pool) for _ in range(3)} == {"dear"}
+        pool.use(Settings(multi_tier=True, strict_mode=True, groups=groups))
+        assert await chosen(pool) is None
+        assert await pool.choose(("main",), MODEL, None, (), trace()) is not None
+
+    play(dialogue)
+
+
+def test_keys_come_and_go() -> None:
+    async def dialogue() -> None:
+        pool = worker(SharedStore(), Clock(), *keys("a"))
+        await name_of(pool)
+        pool.credentials_changed(keys("b"), ["a"])
+        assert {await name_of(pool) for _ in range(3)} == {"b"}
+        pool.credentials_changed([Credential("b", "secret-b", enabled=False)], [])
+        assert await chosen(pool) is None
+        pool.credentials_changed([Credential("b", "another")], [])
+        choice = await chosen(pool)
+        assert choice is not None and pool.secret(choice.candidate) == b"another"
+
+    play(dialogue)
+
+
+def test_another_algorithm_is_used_at_once() -> None:
+    async def dialogue() -> None:
+        pool = worker(SharedStore(), Clock(), *keys("a", "b"))
+        for _ in range(3):
+            await say_of(pool, "a", SUCCESS, 200)
+        pool.use(Settings(algorithm=Algorithm.LEAST_USED))
+        least = min(pool._candidates.values(), key=lambda candidate: candidate.requests)
+        assert await name_of(pool) == least.id
+
+    play(dialogue)
+
+
+def test_a_secret_that_cannot_be_decrypted_bars_its_key(caplog: object) -> None:  # noqa: ARG001
+    def fail(_secret: str, purpose: str) -> str:
+        raise ValueError(f"secret of {purpose}")
+
+    async def dialogue() -> None:
+        pool = KeyPool(fail, Clock(), lambda: 0.0)
+        pool.credentials_replaced(keys("a"))
+        choice = await chosen(pool)
+        assert choice is not None
+        assert pool.secret(choice.candidate) is None
+        assert await chosen(pool) is None
+
+    play(dialogue)
+
+
+def test_without_redis_a_worker_decides_alone() -> None:
+    async def dialogue() -> None:
+        clock, store = Clock(), SharedStore()
+        pool = worker(store, clock, *keys("a"))
+        store.away = True
+        await say_of(pool, "a", RATE_LIMITED)
+        assert await chosen(pool) is None
+        clock.now_s += 61
+        probe = await chosen(pool)
+        assert probe is not None
+        await say(pool, probe, SUCCESS, 200)
+        store.away = False
+        assert await name_of(pool) == "a"
+
+    play(dialogue)
