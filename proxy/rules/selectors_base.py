@@ -1,0 +1,163 @@
+"""What all selectors have in common: the candidates that they hold, what they are asked, and an array to draw from.
+
+A candidate may be in several selectors at once (one for each tier and model). So where it stands in one of them lies in
+that selector and not in the candidate. The figures of a candidate are its owner's: a selector reads them, and is told
+of changes.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+
+from proxy.config import KeyPool
+from proxy.rules.credentials import Credential
+
+
+class Candidate:
+    """A credential as one worker chooses it: its published figures, and what this worker has added to them.
+
+    `last_used_s` is in seconds since 1970, 0 for one never used; it is set before or with `requests`. Of tokens, None
+    is not known. `recent_uses` belongs to the time-window selectors, which share it. Equal to nothing but itself.
+    """
+
+    __slots__ = ("id", "last_used_s", "recent_uses", "requests", "successes", "tokens_total", "tokens_used")
+
+    def __init__(self, credential: Credential) -> None:
+        self.id = credential.id
+        self.requests = credential.requests
+        self.successes = credential.successes
+        self.last_used_s = credential.last_used_s
+        self.tokens_used = credential.tokens_used
+        self.tokens_total = credential.tokens_total
+        self.recent_uses: RecentUses | None = None
+
+    def __repr__(self) -> str:
+        return f"Candidate({self.id!r})"
+
+
+class RecentUses:
+    """How often a candidate was used lately, counted by its `requests`, in slots of `slot_s` seconds.
+
+    `slots` holds a slot's number and the uses in it, oldest first; `count` is their sum. `requests` is up to where they
+    have been counted: so any number of selectors may ask for it, and each use counts once.
+    """
+
+    __slots__ = ("count", "requests", "slot_s", "slots")
+
+    def __init__(self, slot_s: float, requests: int) -> None:
+        self.slot_s = slot_s
+        self.requests = requests
+        self.slots: list[tuple[int, int]] = []
+        self.count = 0
+
+    def count_up_to(self, requests: int, at_s: float) -> None:
+        """Counts what came since the last call as used at `at_s`, or in the newest slot if that is later."""
+        uses = requests - self.requests
+        self.requests = requests
+        if uses <= 0:
+            return
+        self.count += uses
+        slot = int(at_s // self.slot_s)
+        if self.slots and self.slots[-1][0] >= slot:
+            slot, before = self.slots.pop()
+            uses += before
+        self.slots.append((slot, uses))
+
+    def forget_up_to(self, slot: int) -> None:
+        """Forgets the uses in this slot and older ones."""
+        slots = self.slots
+        while slots and slots[0][0] <= slot:
+            self.count -= slots.pop(0)[1]
+
+
+class Selector(ABC):
+    """A set of candidates and an order, or odds, to choose among them. Neither clock nor randomness of its own."""
+
+    def __init__(self, settings: KeyPool) -> None:  # noqa: B027 - an argument that most need not look at
+        """Takes the settings of the key pool."""
+
+    @abstractmethod
+    def add(self, candidate: Candidate) -> None:
+        """Adds a candidate; one that is there already is only looked at again."""
+
+    @abstractmethod
+    def remove(self, candidate: Candidate) -> None:
+        """Takes a candidate out, if it is there."""
+
+    def changed(self, candidate: Candidate) -> None:  # noqa: B027 - most need not know
+        """Is called after the figures of a candidate changed: after each use, and when they are published anew.
+
+        Nothing happens for one that is not there.
+        """
+
+    @abstractmethod
+    def choose(self, now_s: float, random01: Callable[[], float], affinity: bytes | None) -> Candidate | None:
+        """Returns a candidate, None where there is none. `random01` gives numbers from [0, 1).
+
+        `affinity` names what should meet the same candidate again, such as a conversation.
+        """
+
+    @abstractmethod
+    def __len__(self) -> int: ...
+
+    @abstractmethod
+    def __contains__(self, candidate: Candidate) -> bool: ...
+
+
+class Place:
+    """Where a candidate stands: the number of its bucket, and its index there."""
+
+    __slots__ = ("index", "number")
+
+    def __init__(self, number: int, index: int) -> None:
+        self.number = number
+        self.index = index
+
+
+class Buckets:
+    """Candidates in buckets by a number, each an array to draw from. All of it takes constant time.
+
+    A bucket exists while something is in it. What leaves one changes its order: the last takes the free place.
+    """
+
+    __slots__ = ("_places", "by_number")
+
+    def __init__(self) -> None:
+        self.by_number: dict[int, list[Candidate]] = {}
+        self._places: dict[Candidate, Place] = {}
+
+    def put(self, candidate: Candidate, number: int) -> bool:
+        """Puts a candidate into a bucket and takes it out of the one that it was in; tells whether it was another."""
+        place = self._places.get(candidate)
+        if place is None:
+            place = self._places[candidate] = Place(number, 0)
+        elif place.number == number:
+            return False
+        else:
+            self._take_out(place)
+            place.number = number
+        bucket = self.by_number.get(number)
+        if bucket is None:
+            bucket = self.by_number[number] = []
+        place.index = len(bucket)
+        bucket.append(candidate)
+        return True
+
+    def discard(self, candidate: Candidate) -> None:
+        place = self._places.pop(candidate, None)
+        if place is not None:
+            self._take_out(place)
+
+    def _take_out(self, place: Place) -> None:
+        bucket, index = self.by_number[place.number], place.index
+        last = bucket.pop()
+        if index < len(bucket):
+            bucket[index] = last
+            self._places[last].index = index
+        elif not bucket:
+            del self.by_number[place.number]
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __contains__(self, candidate: Candidate) -> bool:
+        return candidate in self._places

@@ -1,0 +1,86 @@
+"""The choice of the one with the fewest uses lately.
+
+A window that slides changes the number of every candidate all the time. So time is cut into slots, a tenth of the
+window each, and a use counts until its slot is wholly out of the window: for `window_s`, or up to a tenth longer.
+Then only the end of a slot lowers numbers, and only of those that were used in it.
+
+Uses are kept in the candidate (`RecentUses`): one that was banned for half a minute would otherwise come back as one
+that has not been used at all, and be given everything.
+"""
+
+from collections.abc import Callable
+from math import inf
+
+from proxy.config import KeyPool
+from proxy.rules.selectors_base import Candidate, RecentUses
+from proxy.rules.selectors_least import Least
+
+SLOTS = 10
+
+ENDED_MAX = 32
+"""How many candidates are moved for ended slots at one choice. There is one use a choice, so they never pile up, and
+a slot in which 100,000 were used does not stop the event loop when it ends: some only count as used a little longer."""
+
+
+class TimeWindow(Least):
+    """The fewest uses within the last `window_s`. Of uses before the first selector of this kind nothing is known."""
+
+    def __init__(self, settings: KeyPool) -> None:
+        super().__init__(settings)
+        self._slot_s = settings.window_s / SLOTS
+        self._by_oldest_slot: dict[int, list[Candidate]] = {}
+        """Candidates by the oldest slot they were used in; an entry is void unless `_oldest_slot` says the same."""
+        self._oldest_slot: dict[Candidate, int] = {}
+        self._oldest_of_all: float = inf
+
+    def number(self, candidate: Candidate) -> int:
+        return 0 if candidate.recent_uses is None else candidate.recent_uses.count
+
+    def add(self, candidate: Candidate) -> None:
+        uses = candidate.recent_uses
+        if uses is None or uses.slot_s != self._slot_s:
+            uses = candidate.recent_uses = RecentUses(self._slot_s, candidate.requests)
+        uses.count_up_to(candidate.requests, candidate.last_used_s)
+        if uses.slots and candidate not in self._oldest_slot:
+            self._await_end_of(uses.slots[0][0], candidate)
+        self._file(candidate)
+
+    def remove(self, candidate: Candidate) -> None:
+        self._oldest_slot.pop(candidate, None)
+        self._buckets.discard(candidate)
+
+    def changed(self, candidate: Candidate) -> None:
+        if candidate in self._buckets:
+            self.add(candidate)
+
+    def choose(self, now_s: float, random01: Callable[[], float], affinity: bytes | None) -> Candidate | None:
+        ended = int(now_s // self._slot_s) - SLOTS - 1
+        for _ in range(ENDED_MAX):
+            if self._oldest_of_all > ended:
+                break
+            self._forget_one_up_to(ended)
+        return super().choose(now_s, random01, affinity)
+
+    def _await_end_of(self, slot: int, candidate: Candidate) -> None:
+        self._oldest_slot[candidate] = slot
+        candidates = self._by_oldest_slot.get(slot)
+        if candidates is None:
+            candidates = self._by_oldest_slot[slot] = []
+            self._oldest_of_all = min(self._oldest_of_all, slot)
+        candidates.append(candidate)
+
+    def _forget_one_up_to(self, ended: int) -> None:
+        oldest = int(self._oldest_of_all)
+        candidates = self._by_oldest_slot[oldest]
+        candidate = candidates.pop()
+        if not candidates:
+            del self._by_oldest_slot[oldest]
+            self._oldest_of_all = min(self._by_oldest_slot, default=inf)  # of SLOTS + 2, or a few more
+        uses = candidate.recent_uses
+        if uses is None or self._oldest_slot.get(candidate) != oldest:
+            return
+        uses.forget_up_to(ended)
+        del self._oldest_slot[candidate]
+        if uses.slots:
+            self._await_end_of(uses.slots[0][0], candidate)
+        self._file(candidate)
