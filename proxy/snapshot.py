@@ -11,9 +11,9 @@ import msgspec
 
 from proxy import dialects
 from proxy.config import Config, CredentialSource, Forwarded, Route, Server
-from proxy.dialects import Dialect as DialectModule
+from proxy.dialects import Api
 from proxy.key_pool.pool import KeyPool
-from proxy.rules.credential_fields import CLIENT_FIELDS, CLIENT_PARAMETERS
+from proxy.rules.credential_fields import Placement, placement
 from proxy.rules.own_paths import Own, own_paths
 from proxy.rules.routing import RouteTable
 from proxy.statistics import UNMATCHED
@@ -23,20 +23,13 @@ from proxy.upstream.pool import Pool, Pools
 
 
 class RouteCredentials(msgspec.Struct, frozen=True, gc=False):
-    """Which credentials a route's requests go out with, and how an upstream is given one.
-
-    It goes into the field `field`, or into the query as `parameter`; what the client sent in `client_fields` and
-    `client_parameters` does not reach the upstream. `groups` are those of the key pool that may be used; none: all.
-    """
+    """Which credentials a route's requests go out with. `groups` are those of the key pool that may be; none: all."""
 
     source: CredentialSource
     key_pool: KeyPool
-    dialect: DialectModule
-    field: bytes
-    parameter: bytes | None
+    api: Api
+    placement: Placement
     groups: tuple[str, ...]
-    client_fields: frozenset[bytes]
-    client_parameters: frozenset[bytes]
 
 
 class CompiledRoute(msgspec.Struct, frozen=True, gc=False):
@@ -126,19 +119,9 @@ def compile_credentials(route: Route, host: str, key_pool: KeyPool) -> RouteCred
     """Returns how a route's requests get a credential; None where the client's own passes."""
     if route.credential is CredentialSource.CLIENT:
         return None
-    dialect = dialects.guess(host) if route.dialect is None else dialects.of(route.dialect)
-    field = route.credential_field.encode().lower() if route.credential_field else dialect.CREDENTIAL_FIELD
-    parameter = route.credential_field[1:].encode() if field.startswith(b"?") and route.credential_field else None
-    return RouteCredentials(
-        source=route.credential,
-        key_pool=key_pool,
-        dialect=dialect,
-        field=field,
-        parameter=parameter,
-        groups=route.pool_groups,
-        client_fields=CLIENT_FIELDS | ({field} if parameter is None else set()),
-        client_parameters=CLIENT_PARAMETERS | ({parameter} if parameter is not None else set()),
-    )
+    api = dialects.of(route.dialect or dialects.guess(host))
+    field = route.credential_field or api.credential_field.decode()
+    return RouteCredentials(route.credential, key_pool, api, placement(field), route.pool_groups)
 
 
 def origin_of(route: Route, server: Server) -> Origin:

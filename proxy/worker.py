@@ -56,9 +56,7 @@ class Worker:
         self._secrets: Secrets | None = None
         self._data_dir = Path(config.data_dir)
         self._may_count = config.redis.url is not None
-        self.snapshot = compile_snapshot(
-            msgspec.structs.replace(config, routes={}), self.pools, None, self.key_pool
-        )
+        self.snapshot = compile_snapshot(msgspec.structs.replace(config, routes={}), self.pools, None, self.key_pool)
         self.access_log: AccessLog | None = None
         self.tracing: Tracing | None = None
         self.young: set[Exchange] = set()
@@ -89,8 +87,7 @@ class Worker:
         self._config = config
         if self._published is None:
             self.key_pool.use(config.key_pool)
-        api_key = config.credentials.api_key
-        self.key_pool.api_key = None if api_key is None else api_key.encode()
+        self.key_pool.api_key = config.credentials.api_key
         if config.server.access_log:
             self.access_log = self.access_log or AccessLog()
         elif self.access_log is not None:

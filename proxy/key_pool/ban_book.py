@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple, Protocol
 
 from proxy.config import KeyPool as Settings
-from proxy.rules.bans import after, due, with_probe
+from proxy.rules.bans import Answered, after, due, with_probe
 from proxy.rules.credentials import Ban, BanCause, Verdict
 
 log = logging.getLogger("relaygate")
@@ -47,12 +47,10 @@ class Alone:
 
 
 class Report(NamedTuple):
-    """What an answer said, with what `rules.bans.after` asks for beside it."""
+    """What an answer said."""
 
     verdict: Verdict
-    at_s: float
-    began_s: float
-    status: int
+    answered: Answered
 
 
 class BanBook:
@@ -101,21 +99,24 @@ class BanBook:
         if self._writer is None or self._writer.done():
             self._writer = asyncio.get_running_loop().create_task(self._write())
 
-    async def claim(self, field: Field) -> bool:
-        """Tells whether this worker may try a credential whose ban has ended: of all workers, one may."""
+    async def claim(self, field: Field) -> float:
+        """Asks to try a credential whose ban has ended, which one of all workers may.
+
+        Returns until when the probe is this worker's, which `Answered` asks for; 0 where it is not.
+        """
         if field in self._reports:
-            return False
+            return 0.0
         ban = self._stored.get(field)
         now_s = self._now_s()
         if ban is None or not due(ban, now_s):
-            return False
+            return 0.0
         probing = with_probe(ban, now_s, PROBE_LEASE_S)
         try:
             put = await self._store.put(*field, ban, probing)
         except self._unavailable:
             put = Put(True, probing)
         self.heard(field, put.there)
-        return put.won
+        return probing.probe_until_s if put.won else 0.0
 
     def heard(self, field: Field, ban: Ban | None) -> None:
         """Takes a ban as the store has it."""
@@ -152,9 +153,7 @@ class BanBook:
             await asyncio.wait([self._writer], timeout=1.0)
 
     def _after(self, ban: Ban | None, report: Report) -> Ban | None:
-        return after(
-            ban, report.verdict, report.at_s, self.settings, status=report.status, began_s=report.began_s
-        )
+        return after(ban, report.verdict, report.answered, self.settings)
 
     def _set(self, field: Field, ban: Ban | None) -> None:
         if self._bans.get(field) == ban:

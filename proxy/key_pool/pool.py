@@ -10,7 +10,7 @@ import logging
 import random
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from itertools import islice
 from typing import NamedTuple
 
@@ -19,8 +19,10 @@ from proxy.config import KeyPool as Settings
 from proxy.key_pool.ban_book import Alone, BanBook, Field, Report, Store
 from proxy.key_pool.figures import Figures
 from proxy.key_pool.traces import Look, Trace, Traces
-from proxy.rules.bans import due, is_soft, usable
+from proxy.rules.bans import Answered, due, elsewhere, is_soft, scope, usable
+from proxy.rules.credential_fields import Placement, header
 from proxy.rules.credentials import ALL_MODELS, Ban, Credential, Kind, Says, Verdict
+from proxy.rules.headers import Header
 from proxy.rules.selection import Candidate, Selector, selector
 from proxy.rules.tiers import group_of, tiers
 
@@ -38,10 +40,11 @@ Groups = tuple[str, ...]
 
 
 class Choice(NamedTuple):
-    """A credential for one attempt. `probe` is the ban that this attempt may lift."""
+    """A credential for one attempt. `probe` is the ban that this attempt tries, until `probe_until_s`."""
 
     candidate: Candidate
     probe: Field | None = None
+    probe_until_s: float = 0.0
 
 
 def sealed(_secret: str, purpose: str) -> str:
@@ -60,7 +63,7 @@ class KeyPool:
     ) -> None:
         """`reveal` decrypts a secret for a purpose; it raises an Exception where it cannot."""
         self.settings = Settings()
-        self.api_key: bytes | None = None
+        self.api_key: str | None = None
         """The fixed credential, which is not of the pool."""
         self.version: Callable[[], int] = lambda: 0
         """Returns the number of the configuration that is published."""
@@ -75,7 +78,8 @@ class KeyPool:
         """Candidates that are enabled, by group and id."""
         self._home: dict[str, str] = {}
         """The group of each of them."""
-        self._secrets: dict[str, bytes] = {}
+        self._secrets: dict[str, str] = {}
+        self._headers: dict[tuple[str, bytes], Header] = {}
         self._tiers: dict[Groups, list[Groups]] = {}
         self._selectors: dict[tuple[Groups, str], Selector] = {}
         self._ends: dict[tuple[str, str], list[tuple[float, str]]] = {}
@@ -170,8 +174,8 @@ class KeyPool:
         for groups in order:
             while (found := self._due(groups, model, tried)) is not None:
                 candidate, field = found
-                if await self.bans.claim(field):
-                    return self._chosen(Choice(candidate, field), groups, model, tried, trace, "probe")
+                if until_s := await self.bans.claim(field):
+                    return self._chosen(Choice(candidate, field, until_s), groups, model, tried, trace, "probe")
             picked = self._pick(groups, model, affinity, tried)
             if picked is not None:
                 return self._chosen(Choice(picked), groups, model, tried, trace, "selected")
@@ -182,7 +186,7 @@ class KeyPool:
                 return self._chosen(Choice(picked), groups, model, tried, trace, "last resort")
         return None
 
-    def secret(self, candidate: Candidate) -> bytes | None:
+    def secret(self, candidate: Candidate) -> str | None:
         """Returns the secret of a credential, decrypted once; None where it cannot be, which is told, and bars it."""
         found = self._secrets.get(candidate.id)
         if found is None:
@@ -190,12 +194,25 @@ class KeyPool:
             if credential is None:
                 return None
             try:
-                found = self._reveal(credential.secret, f"credential:{credential.id}").encode()
+                found = self._reveal(credential.secret, f"credential:{credential.id}")
             except Exception as error:
-                log.error("credential %s is not used: %s", credential.id, error)  # noqa: TRY400 - a line
-                self._discard(candidate)
+                self._bar(candidate, error)
                 return None
             self._secrets[candidate.id] = found
+        return found
+
+    def header(self, candidate: Candidate, placement: Placement) -> Header | None:
+        """Returns the field that presents a credential, made once; None where it cannot be."""
+        key = (candidate.id, placement.field)
+        found = self._headers.get(key)
+        if found is None:
+            secret = self.secret(candidate)
+            if secret is None:
+                return None
+            try:
+                found = self._headers[key] = header(placement.field, secret)
+            except ValueError as error:
+                self._bar(candidate, error)
         return found
 
     def report(self, choice: Choice, model: str, verdict: Verdict, status: int, began_s: float) -> None:
@@ -206,11 +223,16 @@ class KeyPool:
         if verdict.says is Says.SUCCESS:
             candidate.successes += 1
             self._know(model)
-        fields = self._fields(choice, model, verdict)
-        if fields:
-            report = Report(verdict, now_s, began_s, status)
-            for field in fields:
-                self.bans.report(field, report)
+            if not len(self.bans):
+                return
+        if model not in self._models:
+            # No credential was ever good for this model: the client may have made the name up.
+            verdict = Verdict(Says.NOTHING) if verdict.says is Says.NOT_ENTITLED else verdict._replace(for_model=False)
+        own = (candidate.id, scope(verdict, model))
+        others = {(candidate.id, ALL_MODELS), (candidate.id, model), choice.probe or own} - {own}
+        for field, said in ((own, verdict), *((other, elsewhere(verdict)) for other in others)):
+            probe_until_s = choice.probe_until_s if field == choice.probe else 0.0
+            self.bans.report(field, Report(said, Answered(now_s, began_s, status, probe_until_s)))
 
     def retry_after_s(self, allowed: Groups, model: str) -> float | None:
         """Returns in how many seconds the first credential comes back; None where none is banned."""
@@ -294,10 +316,9 @@ class KeyPool:
         bans = self.bans
         if not len(bans):
             return True
-        now_s = self._now_s()
-        if not usable(bans.get((candidate.id, ALL_MODELS)), now_s):
+        if not usable(bans.get((candidate.id, ALL_MODELS))):
             return False
-        return model == ALL_MODELS or usable(bans.get((candidate.id, model)), now_s)
+        return model == ALL_MODELS or usable(bans.get((candidate.id, model)))
 
     def _due(self, groups: Groups, model: str, tried: Collection[Candidate]) -> tuple[Candidate, Field] | None:
         """Returns a credential whose ban has ended, with the field of that."""
@@ -315,7 +336,7 @@ class KeyPool:
                     if until_s > now_s or candidate is None or candidate in tried or not self._is_due(field, now_s):
                         continue
                     other = (name, model if each == ALL_MODELS else ALL_MODELS)
-                    if other == field or usable(self.bans.get(other), now_s) or self._is_due(other, now_s):
+                    if other == field or usable(self.bans.get(other)) or self._is_due(other, now_s):
                         return candidate, field
         return None
 
@@ -342,27 +363,16 @@ class KeyPool:
                 if candidate in tried or each not in (ALL_MODELS, model):
                     continue
                 bans = [self.bans.get((name, ALL_MODELS)), self.bans.get((name, model))]
-                if any(ban is not None and not usable(ban, 0) and not is_soft(ban) for ban in bans):
+                if any(ban is not None and not usable(ban) and not is_soft(ban) for ban in bans):
                     continue
                 until_s = max(ban.until_s for ban in bans if ban is not None)
                 if found is None or until_s < first_s:
                     found, first_s = candidate, until_s
         return found
 
-    def _fields(self, choice: Choice, model: str, verdict: Verdict) -> Sequence[Field]:
-        """Returns the fields that a verdict is about."""
-        name = choice.candidate.id
-        if verdict.says is Says.SUCCESS:
-            bans = self.bans
-            return [field for field in {(name, ALL_MODELS), (name, model)} if bans.get(field)] if len(bans) else ()
-        if verdict.says is Says.NOTHING:
-            return () if choice.probe is None else (choice.probe,)
-        known = model in self._models
-        if verdict.says is Says.NOT_ENTITLED and not known:
-            # No credential was ever good for this model: the client may have made the name up.
-            return () if choice.probe is None else (choice.probe,)
-        field = (name, model if verdict.for_model and known else ALL_MODELS)
-        return (field,) if choice.probe in (None, field) else (field, choice.probe)
+    def _bar(self, candidate: Candidate, error: Exception) -> None:
+        log.error("credential %s is not used: %s", candidate.id, error)
+        self._discard(candidate)
 
     def _know(self, model: str) -> None:
         if model and model not in self._models:
@@ -380,7 +390,7 @@ class KeyPool:
         elif before is not None:
             self._discard(candidate)
             if before.secret != credential.secret:
-                self._secrets.pop(credential.id, None)
+                self._forget_secret(credential.id)
         self._credentials[credential.id] = credential
         candidate.tokens_used, candidate.tokens_total = credential.tokens_used, credential.tokens_total
         if not credential.enabled or credential.kind is not Kind.KEY:
@@ -398,8 +408,13 @@ class KeyPool:
         if self._credentials.pop(name, None) is None:
             return
         self._discard(self._candidates.pop(name))
-        self._secrets.pop(name, None)
+        self._forget_secret(name)
         self.bans.forget(name)
+
+    def _forget_secret(self, name: str) -> None:
+        self._secrets.pop(name, None)
+        for key in [key for key in self._headers if key[0] == name]:
+            del self._headers[key]
 
     def _discard(self, candidate: Candidate) -> None:
         """Takes a candidate out of its group, and out of all choices."""
@@ -436,7 +451,7 @@ class KeyPool:
 
     def _note_ban(self, group: str, candidate: Candidate, field: Field) -> None:
         ban = self.bans.get(field)
-        if usable(ban, self._now_s()):
+        if usable(ban):
             ban = None
         self._set_cause(group, field, ban)
         soft = self._soft.setdefault(group, {})

@@ -15,10 +15,11 @@ from proxy.errors import NO_CREDENTIAL, RelayError, Source
 from proxy.exchange import Exchange
 from proxy.key_pool.pool import Choice
 from proxy.key_pool.traces import Trace, Try
-from proxy.rules.credential_fields import credential_header, with_parameter, without_parameters
+from proxy.rules.credential_fields import Placement, header, with_parameter, without_secrets
 from proxy.rules.credentials import Says, Verdict
-from proxy.rules.headers import ResponseHead
+from proxy.rules.headers import Header, ResponseHead
 from proxy.rules.retries import Again, again
+from proxy.rules.selection import Candidate
 from proxy.snapshot import RouteCredentials
 from proxy.upstream.connection import Connection
 
@@ -57,28 +58,29 @@ def present_own(exchange: Exchange, credentials: RouteCredentials, source: Crede
         secret = None if candidate is None else key_pool.secret(candidate)
     if secret is None:
         raise RelayError(NO_CREDENTIAL)
-    strip(exchange, credentials)
-    present(exchange, credentials, secret)
+    strip(exchange, credentials.placement)
+    place = credentials.placement
+    present(exchange, place, secret, None if place.parameter else header(place.field, secret))
 
 
-def strip(exchange: Exchange, credentials: RouteCredentials) -> None:
+def strip(exchange: Exchange, place: Placement) -> None:
     """Takes out of the request whatever the client may have shown who it is with."""
     head = exchange.head
-    exchange.head = msgspec.structs.replace(head, dropped=head.dropped | credentials.client_fields)
+    exchange.head = msgspec.structs.replace(head, dropped=head.dropped | place.dropped_fields)
     target, mark, query = exchange.target.partition(b"?")
     if mark:
-        query = without_parameters(query, credentials.client_parameters)
+        query = without_secrets(query, place.dropped_parameters)
         exchange.target = target + b"?" + query if query else target
 
 
-def present(exchange: Exchange, credentials: RouteCredentials, secret: bytes) -> None:
-    """Puts a credential in, as the upstream wants it."""
-    if credentials.parameter is not None:
-        exchange.target = with_parameter(exchange.target, credentials.parameter, secret)
+def present(exchange: Exchange, place: Placement, secret: str, field: Header | None) -> None:
+    """Puts a credential in, as the upstream wants it: the field that presents it, or the secret in the query."""
+    if field is None:
+        target, _, query = exchange.target.partition(b"?")
+        exchange.target = target + b"?" + with_parameter(query, place.parameter, secret)
     else:
         head = exchange.head
-        added = (*head.added, credential_header(credentials.field, secret))
-        exchange.head = msgspec.structs.replace(head, added=added)
+        exchange.head = msgspec.structs.replace(head, added=(*head.added, field))
 
 
 class Attempts:
@@ -92,16 +94,16 @@ class Attempts:
         self._settings = credentials.key_pool.settings
         path = exchange.scope["raw_path"]
         body = exchange.first_piece
-        dialect = credentials.dialect
-        self.model = dialect.model(path, body)
-        self._affinity = dialect.affinity(path, body) if self._pool.wants_affinity else None
+        api = credentials.api
+        self.model = api.model(path, body)
+        self._affinity = api.affinity(path, body) if self._pool.wants_affinity else None
         self._keeps_body = exchange.body_received
-        strip(exchange, credentials)
+        strip(exchange, credentials.placement)
         head = exchange.head
         # What the client was told with `100 Continue` it has been told already, if it asked.
         self._head = msgspec.structs.replace(head, dropped=head.dropped | EXPECT, expects_continue=False)
         self._target = exchange.target
-        self._tried: list[object] = []
+        self._tried: list[Candidate] = []
         self._refusals = 0
         self._deadline_s = exchange.loop.time() + self._settings.retry_deadline_s
         self._choice: Choice
@@ -148,7 +150,7 @@ class Attempts:
             self._report(SUCCESS, head.status)
             return b""
         body = await error_body(connection)
-        verdict = self._credentials.dialect.judge(head.status, head.headers, body, time.time())
+        verdict = self._credentials.api.judge(head.status, head.headers, body, time.time())
         self._report(verdict, head.status)
         way = self._way(verdict, head.status)
         if way is not Again.NO and await self._chooses_next(way):
@@ -211,12 +213,14 @@ class Attempts:
                 return False
             self._tried.append(choice.candidate)
             secret = pool.secret(choice.candidate)
-            if secret is not None:
+            place = credentials.placement
+            field = None if place.parameter else pool.header(choice.candidate, place)
+            if secret is not None and (place.parameter or field is not None):
                 break
         self._choice = choice
         self._exchange.head = self._head
         self._exchange.target = self._target
-        present(self._exchange, credentials, secret)
+        present(self._exchange, place, secret, field)
         return True
 
     def _report(self, verdict: Verdict, status: int, error: str = "") -> None:

@@ -198,7 +198,9 @@ def test_another_setting_of_the_server_compiles_all_anew() -> None:
     async def main() -> None:
         pools, tallies = Pools(asyncio.get_running_loop()), in_memory()
         first = compile_snapshot(Config(routes=routes), pools, tallies, KEY_POOL)
-        second = compile_snapshot(Config(server=Server(body_bytes_max=5), routes=routes), pools, tallies, KEY_POOL, first)
+        second = compile_snapshot(
+            Config(server=Server(body_bytes_max=5), routes=routes), pools, tallies, KEY_POOL, first
+        )
         assert (found(first, b"/a").body_bytes_max, found(second, b"/a").body_bytes_max) == (None, 5)
 
     asyncio.run(main())

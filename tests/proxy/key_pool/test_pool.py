@@ -65,12 +65,14 @@ def test_keys_follow_each_other() -> None:
 
 def test_a_pool_without_keys_has_none_to_choose() -> None:
     async def dialogue() -> None:
-        pool = worker(None, Clock(), Credential("off", "secret", enabled=False), Credential("oauth", "s", kind=Kind.OAUTH))
+        pool = worker(
+            None, Clock(), Credential("off", "secret", enabled=False), Credential("oauth", "s", kind=Kind.OAUTH)
+        )
         assert await chosen(pool) is None
         assert not pool.has_keys(())
         assert pool.retry_after_s((), MODEL) is None
         oauth = pool.oauth()
-        assert oauth is not None and pool.secret(oauth) == b"s"
+        assert oauth is not None and pool.secret(oauth) == "s"
 
     play(dialogue)
 
@@ -249,7 +251,7 @@ def test_keys_come_and_go() -> None:
         assert await chosen(pool) is None
         pool.credentials_changed([Credential("b", "another")], [])
         choice = await chosen(pool)
-        assert choice is not None and pool.secret(choice.candidate) == b"another"
+        assert choice is not None and pool.secret(choice.candidate) == "another"
 
     play(dialogue)
 

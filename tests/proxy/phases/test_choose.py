@@ -280,7 +280,7 @@ def test_a_trace_tells_what_was_tried_and_why(upstream: Upstream) -> None:
 def test_the_fixed_credential_comes_first(upstream: Upstream, source: CredentialSource) -> None:
     async def dialogue() -> None:
         pool = pool_of("a")
-        pool.api_key = b"fixed"
+        pool.api_key = "fixed"
         story = Story(upstream, pool, credential=source)
         _, task = await story.post(headers=SECRETS)
         assert b"authorization: Bearer fixed\r\n" in story.asked
