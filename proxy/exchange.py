@@ -7,6 +7,7 @@ from typing import Any
 
 from proxy.errors import Cause
 from proxy.rules.framing import RequestHead
+from proxy.rules.headers import Header
 from proxy.snapshot import CompiledRoute
 from proxy.tallies import Tally
 
@@ -41,6 +42,9 @@ class Exchange:
     body_received = False
     first_piece = b""
     request_bytes = 0
+    # choose
+    dropped: frozenset[bytes] | None = None  # fields that do not cross, where the client's own credential does not
+    credential: Header | None = None  # the field that presents the relay's own
     # forward
     attempts = 0
     sent_s = 0.0  # of perf_counter, when the first attempt's head had been written; 0 if none has, or nobody counts

@@ -15,6 +15,7 @@ from proxy.phases.forward import Judge, forward
 from proxy.phases.receive import receive_piece, receive_whole
 from proxy.phases.route import route
 from proxy.phases.tunnel import route_handshake, tunnel
+from proxy.rules.framing import without_expectation
 from proxy.rules.retries import may_retry
 from proxy.snapshot import RouteCredentials, Snapshot
 from proxy.upstream.connection import Connection
@@ -32,8 +33,7 @@ async def relay(exchange: Exchange, snapshot: Snapshot) -> None:
     if credentials is not None:
         source = source_of(credentials)
         if source is CredentialSource.POOL:
-            await receive_whole(exchange, credentials.key_pool.settings.retry_body_bytes_max)
-            return await with_keys(exchange, credentials, partial(forward, exchange))
+            return await relay_with_key(exchange, credentials)
         if source is not CredentialSource.CLIENT:
             present_own(exchange, credentials, source)
     if not exchange.body_received and not exchange.head.expects_continue:
@@ -51,6 +51,20 @@ async def relay(exchange: Exchange, snapshot: Snapshot) -> None:
         finally:
             pool.give_back(connection)
         connection = await pool.fresh()
+
+
+async def relay_with_key(exchange: Exchange, credentials: RouteCredentials) -> None:
+    """Relays one request with a credential of the key pool. The body is kept, if it is not too long, to be sent again.
+
+    Raises as `relay` does.
+    """
+    if not exchange.body_received:
+        exchange.first_piece = await receive_piece(exchange)
+        if not exchange.body_received:
+            await receive_whole(exchange, credentials.key_pool.settings.retry_body_bytes_max)
+        if exchange.head.expects_continue:
+            exchange.head = without_expectation(exchange.head)
+    await with_keys(exchange, credentials, partial(forward, exchange))
 
 
 async def relay_websocket(exchange: Exchange, snapshot: Snapshot, sockets: ClientSockets) -> None:
@@ -87,16 +101,17 @@ async def with_keys(exchange: Exchange, credentials: RouteCredentials, send: Sen
     `send` makes one attempt. Raises as it does, and RelayError where no credential is left.
     """
     attempts = Attempts(exchange, credentials)
-    await attempts.choose_first()
+    if not attempts.chooses_at_once():
+        await attempts.choose_first()
     pool = exchange.route.pool
     try:
         while True:
-            await attempts.begin()
+            exchange.attempts += 1
             connection = None
             try:
                 connection = None if attempts.needs_fresh else pool.take()
                 connection = connection or await pool.fresh()
-                return await send(connection, attempts.judge)
+                return await send(connection, attempts)
             except TryAgain:
                 pass
             except RelayError as error:
@@ -105,5 +120,6 @@ async def with_keys(exchange: Exchange, credentials: RouteCredentials, send: Sen
             finally:
                 if connection is not None:
                     pool.give_back(connection)
+            await attempts.pause()
     finally:
         attempts.end()

@@ -14,6 +14,7 @@ from proxy.config import Config, CredentialSource, Forwarded, Route, Server
 from proxy.dialects import Api
 from proxy.key_pool.pool import KeyPool
 from proxy.rules.credential_fields import Placement, placement
+from proxy.rules.framing import NOT_COPIED
 from proxy.rules.own_paths import Own, own_paths
 from proxy.rules.routing import RouteTable
 from proxy.statistics import UNMATCHED
@@ -23,12 +24,17 @@ from proxy.upstream.pool import Pool, Pools
 
 
 class RouteCredentials(msgspec.Struct, frozen=True, gc=False):
-    """Which credentials a route's requests go out with. `groups` are those of the key pool that may be; none: all."""
+    """Which credentials a route's requests go out with.
+
+    `dropped` are the fields of a usual request that do not cross. `groups` are those of the key pool that may be used;
+    none: all.
+    """
 
     source: CredentialSource
     key_pool: KeyPool
     api: Api
     placement: Placement
+    dropped: frozenset[bytes]
     groups: tuple[str, ...]
 
 
@@ -121,7 +127,9 @@ def compile_credentials(route: Route, host: str, key_pool: KeyPool) -> RouteCred
         return None
     api = dialects.of(route.dialect or dialects.guess(host))
     field = route.credential_field or api.credential_field.decode()
-    return RouteCredentials(route.credential, key_pool, api, placement(field), route.pool_groups)
+    place = placement(field)
+    dropped = NOT_COPIED | place.dropped_fields
+    return RouteCredentials(route.credential, key_pool, api, place, dropped, route.pool_groups)
 
 
 def origin_of(route: Route, server: Server) -> Origin:

@@ -1,6 +1,7 @@
 """What was asked with each credential since it was last told, and which bans this worker has begun or ended."""
 
 from proxy.rules.credentials import Ban, BanCause, Says
+from proxy.rules.selection import Candidate
 from proxy.shared_state.credential_events import BanChange, CredentialCounts
 
 BANS_MAX = 10_000
@@ -8,24 +9,35 @@ BANS_MAX = 10_000
 
 
 class Figures:
-    """Counts of attempts by credential, and changes of bans."""
+    """Counts of attempts by credential, and changes of bans.
+
+    Requests and successes are counted where selection has them, in a `Candidate`; here lies what of them has been told.
+    """
 
     def __init__(self) -> None:
-        self._counts: dict[str, CredentialCounts] = {}
+        self.used: set[Candidate] = set()
+        """Candidates that were used since counts were last taken."""
+        self._told: dict[Candidate, tuple[int, int]] = {}
+        self._errors: dict[Candidate, CredentialCounts] = {}
         self._bans: list[BanChange] = []
 
-    def count(self, credential: str, says: Says, status: int, now_s: float) -> None:
-        """Counts one attempt. What is nobody's fault, or the client's, is neither a success nor an error."""
-        counts = self._counts.get(credential)
-        if counts is None:
-            counts = self._counts[credential] = CredentialCounts(credential)
-        counts.requests += 1
-        counts.last_used_s = now_s
-        if says is Says.SUCCESS:
-            counts.successes += 1
-        elif says is not Says.NOTHING:
-            counts.errors += 1
-            counts.last_error, counts.last_error_s, counts.last_error_status = says, now_s, status
+    def begin(self, candidate: Candidate) -> None:
+        """Notes the figures that a candidate begins with, which are known already."""
+        self._told[candidate] = (candidate.requests, candidate.successes)
+
+    def forget(self, candidate: Candidate) -> None:
+        """Forgets a candidate that is gone."""
+        for where in (self._told, self._errors):
+            where.pop(candidate, None)  # type: ignore[attr-defined]
+        self.used.discard(candidate)
+
+    def count_error(self, candidate: Candidate, says: Says, status: int, now_s: float) -> None:
+        """Counts one failed attempt, and keeps what was said of it last."""
+        errors = self._errors.get(candidate)
+        if errors is None:
+            errors = self._errors[candidate] = CredentialCounts(candidate.id)
+        errors.errors += 1
+        errors.last_error, errors.last_error_s, errors.last_error_status = says, now_s, status
 
     def note(self, field: tuple[str, str], ban: Ban | None, now_s: float) -> None:
         """Notes that a ban has begun, has become another one, or has ended."""
@@ -39,8 +51,19 @@ class Figures:
 
     def take_counts(self) -> list[CredentialCounts]:
         """Returns what was counted since it was last asked."""
-        counts, self._counts = self._counts, {}
-        return list(counts.values())
+        taken = []
+        for candidate in self.used:
+            requests, successes = self._told.get(candidate, (0, 0))
+            counts = self._errors.pop(candidate, None) or CredentialCounts(candidate.id)
+            counts.requests = candidate.requests - requests
+            counts.successes = candidate.successes - successes
+            counts.last_used_s = candidate.last_used_s
+            self._told[candidate] = (candidate.requests, candidate.successes)
+            taken.append(counts)
+        self.used.clear()
+        taken += self._errors.values()
+        self._errors.clear()
+        return taken
 
     def take_bans(self) -> list[BanChange]:
         bans, self._bans = self._bans, []

@@ -7,6 +7,7 @@ that has ended is not lifted: the credential is **due**, and one request of all 
 
 import heapq
 import logging
+import math
 import random
 import time
 from collections import Counter
@@ -35,6 +36,9 @@ MODELS_MAX = 1000
 """Names of models that are remembered. Clients name them, and may name anything."""
 LOOKED_AT_MAX = 1000
 """Of credentials that are put aside softly, where nothing else is left."""
+
+FIXED_ORDER = frozenset((Algorithm.ROUND_ROBIN, Algorithm.RANDOM, Algorithm.CACHE_AFFINITY))
+"""Algorithms for which it makes no difference how a credential was used."""
 
 Groups = tuple[str, ...]
 
@@ -70,7 +74,7 @@ class KeyPool:
         self.figures = Figures()
         self.traces = Traces()
         self._reveal = reveal
-        self._now_s = now_s
+        self.now_s = now_s
         self._random01 = random01
         self._credentials: dict[str, Credential] = {}
         self._candidates: dict[str, Candidate] = {}
@@ -82,6 +86,9 @@ class KeyPool:
         self._headers: dict[tuple[str, bytes], Header] = {}
         self._tiers: dict[Groups, list[Groups]] = {}
         self._selectors: dict[tuple[Groups, str], Selector] = {}
+        self._next_end_s = math.inf
+        """When the first of all bans ends, or an earlier time."""
+        self._figures_matter = False
         self._ends: dict[tuple[str, str], list[tuple[float, str]]] = {}
         """Heaps by group and model: when a ban ends, and whose. What is no longer true is left out when it comes up."""
         self._soft: dict[str, dict[Field, Candidate]] = {}
@@ -97,7 +104,7 @@ class KeyPool:
 
     def share(self, store: Store, unavailable: type[Exception]) -> None:
         """Has bans written to a store that others read too."""
-        self.bans = BanBook(store, unavailable, self._now_s, self._ban_changed, self._ban_written)
+        self.bans = BanBook(store, unavailable, self.now_s, self._ban_changed, self._ban_written)
         self.bans.settings = self.settings
 
     def use(self, settings: Settings) -> None:
@@ -106,6 +113,7 @@ class KeyPool:
         if settings == before:
             return
         self.settings = self.bans.settings = settings
+        self._figures_matter = settings.algorithm not in FIXED_ORDER
         if settings.groups.keys() != before.groups.keys():
             self.credentials_replaced(list(self._credentials.values()))
         self._tiers.clear()
@@ -163,6 +171,26 @@ class KeyPool:
             found = self._tiers[allowed] = tiers(self.settings.groups, self.settings, allowed, used)
         return found
 
+    def pick_first(self, allowed: Groups, now_s: float) -> Candidate | None:
+        """Returns the next credential of the first tier; None where that is not all there is to be thought of."""
+        if self._banned_models or now_s >= self._next_end_s or self.wants_affinity:
+            return None
+        order = self._tiers.get(allowed)
+        if not order:
+            return None
+        found = self._selectors.get((order[0], ALL_MODELS))
+        candidate = None if found is None else found.choose(now_s, self._random01, None)
+        if candidate is not None:
+            self._use(candidate, now_s)
+        return candidate
+
+    def succeeded(self, candidate: Candidate) -> bool:
+        """Counts a success. Returns whether that is all it means: where there are bans, one may have to be lifted."""
+        if len(self.bans):
+            return False
+        candidate.successes += 1
+        return True
+
     async def choose(
         self, allowed: Groups, model: str, affinity: bytes | None, tried: Collection[Candidate], trace: Trace
     ) -> Choice | None:
@@ -171,6 +199,7 @@ class KeyPool:
         Only a probe waits, for the store's word that no other worker has it.
         """
         order = self.tiers(allowed)
+        self._next_end_s = self._first_end_of_all()
         for groups in order:
             while (found := self._due(groups, model, tried)) is not None:
                 candidate, field = found
@@ -215,16 +244,16 @@ class KeyPool:
                 self._bar(candidate, error)
         return found
 
-    def report(self, choice: Choice, model: str, verdict: Verdict, status: int, began_s: float) -> None:
-        """Takes what an attempt said of its credential."""
+    def report(self, choice: Choice, model: str, verdict: Verdict, status: int, began_s: float, now_s: float) -> None:
+        """Takes what an attempt that began and ended then said of its credential."""
         candidate = choice.candidate
-        now_s = self._now_s()
-        self.figures.count(candidate.id, verdict.says, status, now_s)
         if verdict.says is Says.SUCCESS:
             candidate.successes += 1
-            self._know(model)
+            self.know(model)
             if not len(self.bans):
                 return
+        elif verdict.says is not Says.NOTHING:
+            self.figures.count_error(candidate, verdict.says, status, now_s)
         if model not in self._models:
             # No credential was ever good for this model: the client may have made the name up.
             verdict = Verdict(Says.NOTHING) if verdict.says is Says.NOT_ENTITLED else verdict._replace(for_model=False)
@@ -236,7 +265,7 @@ class KeyPool:
 
     def retry_after_s(self, allowed: Groups, model: str) -> float | None:
         """Returns in how many seconds the first credential comes back; None where none is banned."""
-        now_s = self._now_s()
+        now_s = self.now_s()
         ends = [
             end
             for groups in self.tiers(allowed)
@@ -252,15 +281,20 @@ class KeyPool:
         self, choice: Choice, groups: Groups, model: str, tried: Collection[Candidate], trace: Trace, how: str
     ) -> Choice:
         candidate = choice.candidate
-        candidate.requests += 1
-        candidate.last_used_s = self._now_s()
-        for each in self._selectors.values():
-            if candidate in each:
-                each.changed(candidate)
+        self._use(candidate, self.now_s())
         look = self._look(groups, model, tried)
         look.chosen, look.how = candidate.id, how
         trace.looks.append(look)
         return choice
+
+    def _use(self, candidate: Candidate, now_s: float) -> None:
+        candidate.requests += 1
+        candidate.last_used_s = now_s
+        self.figures.used.add(candidate)
+        if self._figures_matter:
+            for each in self._selectors.values():
+                if candidate in each:
+                    each.changed(candidate)
 
     def _look(self, groups: Groups, model: str, tried: Collection[Candidate]) -> Look:
         total = sum(len(self._groups.get(group, ())) for group in groups)
@@ -280,7 +314,7 @@ class KeyPool:
             chosen_by.remove(candidate)
         try:
             for _ in range(REDRAWS_MAX):
-                found = chosen_by.choose(self._now_s(), self._random01, affinity)
+                found = chosen_by.choose(self.now_s(), self._random01, affinity)
                 if found is None or self._may(found, model):
                     return found
                 chosen_by.remove(found)
@@ -322,7 +356,7 @@ class KeyPool:
 
     def _due(self, groups: Groups, model: str, tried: Collection[Candidate]) -> tuple[Candidate, Field] | None:
         """Returns a credential whose ban has ended, with the field of that."""
-        now_s = self._now_s()
+        now_s = self.now_s()
         for group in groups:
             members = self._groups.get(group, {})
             for each in (ALL_MODELS, model) if model else (ALL_MODELS,):
@@ -343,6 +377,11 @@ class KeyPool:
     def _is_due(self, field: Field, now_s: float) -> bool:
         ban = self.bans.get(field)
         return ban is not None and due(ban, now_s)
+
+    def _first_end_of_all(self) -> float:
+        """Returns when the first ban ends that is not due already; who is due is looked at for each request."""
+        ends = [self._first_end(group, model) for group, model in self._ends]
+        return min((end for end in ends if end is not None), default=math.inf)
 
     def _first_end(self, group: str, model: str) -> float | None:
         heap = self._ends.get((group, model))
@@ -374,7 +413,8 @@ class KeyPool:
         log.error("credential %s is not used: %s", candidate.id, error)
         self._discard(candidate)
 
-    def _know(self, model: str) -> None:
+    def know(self, model: str) -> None:
+        """Remembers that there is a model of this name."""
         if model and model not in self._models:
             self._models[model] = None
             if len(self._models) > MODELS_MAX:
@@ -387,6 +427,7 @@ class KeyPool:
         candidate = self._candidates.get(credential.id)
         if candidate is None:
             candidate = self._candidates[credential.id] = Candidate(credential)
+            self.figures.begin(candidate)
         elif before is not None:
             self._discard(candidate)
             if before.secret != credential.secret:
@@ -407,7 +448,9 @@ class KeyPool:
     def _drop(self, name: str) -> None:
         if self._credentials.pop(name, None) is None:
             return
-        self._discard(self._candidates.pop(name))
+        candidate = self._candidates.pop(name)
+        self._discard(candidate)
+        self.figures.forget(candidate)
         self._forget_secret(name)
         self.bans.forget(name)
 
@@ -457,7 +500,9 @@ class KeyPool:
         soft = self._soft.setdefault(group, {})
         soft.pop(field, None)
         if ban is not None:
-            heapq.heappush(self._ends.setdefault((group, field[1]), []), (end_s(ban), field[0]))
+            end = end_s(ban)
+            heapq.heappush(self._ends.setdefault((group, field[1]), []), (end, field[0]))
+            self._next_end_s = min(self._next_end_s, end)
             if is_soft(ban):
                 soft[field] = candidate
 
@@ -467,16 +512,18 @@ class KeyPool:
         before = self._causes.pop(field, None)
         if before is not None:
             causes[before] -= 1
-            self._banned_models[field[1]] -= 1
-            if not self._banned_models[field[1]]:
-                del self._banned_models[field[1]]
+            if field[1]:
+                self._banned_models[field[1]] -= 1
+                if not self._banned_models[field[1]]:
+                    del self._banned_models[field[1]]
         if ban is not None:
             self._causes[field] = ban.cause
             causes[ban.cause] += 1
-            self._banned_models[field[1]] += 1
+            if field[1]:
+                self._banned_models[field[1]] += 1
 
     def _ban_written(self, field: Field, before: Ban | None, ban: Ban | None) -> None:  # noqa: ARG002
-        self.figures.note(field, ban, self._now_s())
+        self.figures.note(field, ban, self.now_s())
 
 
 def end_s(ban: Ban) -> float:

@@ -1,9 +1,11 @@
-"""What became of the latest requests that needed a credential: for who asks why (`GET /admin/explain/ID`).
+"""What became of the latest requests that had a credential of the key pool: for who asks why (`/admin/explain/ID`).
 
-In this worker's memory only, for as many requests as fit.
+In this worker's memory only, for as many requests as fit. Most had their first credential and an answer, of which a few
+values are enough (`Passed`); the others have a `Trace`.
 """
 
 from collections import deque
+from typing import NamedTuple
 
 import msgspec
 
@@ -13,8 +15,8 @@ TRACES_MAX = 10_000
 class Look(msgspec.Struct, array_like=True):
     """What was found when a credential was looked for in a tier.
 
-    Of `total` credentials `usable` could be chosen, `tried` were excluded since this request had them before; the
-    others are banned, by cause.
+    Of `total` credentials `usable` could be chosen, `tried` were left out since this request had them before; `banned`
+    are the bans of the others, by cause. `how` is selected, probe or last resort.
     """
 
     groups: tuple[str, ...]
@@ -27,14 +29,13 @@ class Look(msgspec.Struct, array_like=True):
 
 
 class Try(msgspec.Struct, array_like=True):
-    """One attempt: with which credential, what was answered, what that says of it."""
+    """One attempt: with which credential, what was answered (0: nothing), what that says of the credential."""
 
     credential: str
     backend: str
-    began_s: float
-    ended_s: float = 0.0
-    status: int = 0
-    says: str = ""
+    ended_s: float
+    status: int
+    says: str
     error: str = ""
     wait_s: float | None = None
 
@@ -45,7 +46,6 @@ class Trace(msgspec.Struct):
     request_id: str
     route: str
     model: str
-    source: str
     algorithm: str
     version: int
     began_s: float
@@ -54,18 +54,35 @@ class Trace(msgspec.Struct):
     ending: str = ""
 
 
+class Passed(NamedTuple):
+    """A request whose first credential did."""
+
+    request_id: bytes
+    route: str
+    credential: str
+    began_s: float
+    status: int
+
+    def trace(self) -> Trace:
+        attempt = Try(self.credential, "", 0.0, self.status, "success")
+        return Trace(self.request_id.decode(), self.route, "", "", 0, self.began_s, [], [attempt])
+
+
 class Traces:
-    """The latest traces, by the ids of their requests."""
+    """The latest, by the ids of their requests."""
 
     def __init__(self) -> None:
-        self._latest: deque[Trace] = deque(maxlen=TRACES_MAX)
-
-    def add(self, trace: Trace) -> None:
-        self._latest.append(trace)
+        self._traces: deque[Trace] = deque(maxlen=TRACES_MAX)
+        self._passed: deque[Passed] = deque(maxlen=TRACES_MAX)
+        self.add = self._traces.append
+        self.pass_by = self._passed.append
 
     def find(self, request_id: str) -> list[Trace]:
         """Returns the traces of a request's id, which a client may have given to several, the newest first."""
-        return [trace for trace in reversed(self._latest) if trace.request_id == request_id]
+        name = request_id.encode()
+        found = [trace for trace in self._traces if trace.request_id == request_id]
+        found += [passed.trace() for passed in self._passed if passed.request_id == name]
+        return sorted(found, key=lambda trace: trace.began_s, reverse=True)
 
     def answer(self, question: bytes) -> bytes | None:
         """Answers who asks for a request's id; None where nothing is known of it."""

@@ -1,22 +1,21 @@
 """Choose: which credential a request goes out with, what its answer says of that, and whether another one is tried.
 
-The client's own secrets are taken out of a request once; each attempt then gets one credential put in. Nothing goes out
-again once a byte of an answer has gone to the client.
+The client's own secrets are left out of every attempt, and each gets one credential put in. Nothing goes out again once
+a byte of an answer has gone to the client. Most requests succeed at once, so what only the others need (their model, a
+trace, the time they have left) is found out when it is needed.
 """
 
 import asyncio
 import random
-import time
-
-import msgspec
 
 from proxy.config import CredentialSource
 from proxy.errors import NO_CREDENTIAL, RelayError, Source
 from proxy.exchange import Exchange
 from proxy.key_pool.pool import Choice
-from proxy.key_pool.traces import Trace, Try
+from proxy.key_pool.traces import Passed, Trace, Try
 from proxy.rules.credential_fields import Placement, header, with_parameter, without_secrets
 from proxy.rules.credentials import Says, Verdict
+from proxy.rules.framing import NOT_COPIED
 from proxy.rules.headers import Header, ResponseHead
 from proxy.rules.retries import Again, again
 from proxy.rules.selection import Candidate
@@ -26,7 +25,8 @@ from proxy.upstream.connection import Connection
 ERROR_BODY_BYTES_MAX = 64 * 1024
 """So much of an error's body is read before it is relayed, for the provider's word on the credential."""
 ERROR_BODY_TIMEOUT_S = 2.0
-EXPECT = frozenset((b"expect",))
+LEARNED_EACH = 16
+"""Of so many successes one is looked at for its model; a model that is used is known soon enough."""
 SUCCESS = Verdict(Says.SUCCESS)
 NOTHING = Verdict(Says.NOTHING)
 FAILED = Verdict(Says.FAILED)
@@ -58,17 +58,18 @@ def present_own(exchange: Exchange, credentials: RouteCredentials, source: Crede
         secret = None if candidate is None else key_pool.secret(candidate)
     if secret is None:
         raise RelayError(NO_CREDENTIAL)
-    strip(exchange, credentials.placement)
     place = credentials.placement
+    strip(exchange, credentials)
     present(exchange, place, secret, None if place.parameter else header(place.field, secret))
 
 
-def strip(exchange: Exchange, place: Placement) -> None:
+def strip(exchange: Exchange, credentials: RouteCredentials) -> None:
     """Takes out of the request whatever the client may have shown who it is with."""
-    head = exchange.head
-    exchange.head = msgspec.structs.replace(head, dropped=head.dropped | place.dropped_fields)
-    target, mark, query = exchange.target.partition(b"?")
-    if mark:
+    place = credentials.placement
+    dropped = exchange.head.dropped
+    exchange.dropped = credentials.dropped if dropped is NOT_COPIED else dropped | place.dropped_fields
+    if exchange.scope["query_string"]:
+        target, _, query = exchange.target.partition(b"?")
         query = without_secrets(query, place.dropped_parameters)
         exchange.target = target + b"?" + query if query else target
 
@@ -79,49 +80,56 @@ def present(exchange: Exchange, place: Placement, secret: str, field: Header | N
         target, _, query = exchange.target.partition(b"?")
         exchange.target = target + b"?" + with_parameter(query, place.parameter, secret)
     else:
-        head = exchange.head
-        exchange.head = msgspec.structs.replace(head, added=(*head.added, field))
+        exchange.credential = field
 
 
 class Attempts:
     """The attempts of one request with credentials of the key pool, from the first choice to the answer."""
 
+    __slots__ = (
+        "_candidate",
+        "_choice",
+        "_credentials",
+        "_exchange",
+        "_keeps_body",
+        "_model",
+        "_open",
+        "_pause_s",
+        "_pool",
+        "_refusals",
+        "_settings",
+        "_target",
+        "_trace",
+        "_tried",
+        "began_s",
+        "needs_fresh",
+    )
+
     def __init__(self, exchange: Exchange, credentials: RouteCredentials) -> None:
-        """The body has been received, as far as it is kept. Strips the request."""
+        """Strips the request, whose body has been received as far as it is kept."""
         self._exchange = exchange
         self._credentials = credentials
         self._pool = credentials.key_pool
         self._settings = credentials.key_pool.settings
-        path = exchange.scope["raw_path"]
-        body = exchange.first_piece
-        api = credentials.api
-        self.model = api.model(path, body)
-        self._affinity = api.affinity(path, body) if self._pool.wants_affinity else None
         self._keeps_body = exchange.body_received
-        strip(exchange, credentials.placement)
-        head = exchange.head
-        # What the client was told with `100 Continue` it has been told already, if it asked.
-        self._head = msgspec.structs.replace(head, dropped=head.dropped | EXPECT, expects_continue=False)
-        self._target = exchange.target
+        self._model: str | None = None
+        self._trace: Trace | None = None
+        self._choice: Choice | None = None
+        self._candidate: Candidate
         self._tried: list[Candidate] = []
         self._refusals = 0
-        self._deadline_s = exchange.loop.time() + self._settings.retry_deadline_s
-        self._choice: Choice
-        self._began_s = 0.0
-        self._open = False
         self._pause_s = 0.0
+        self._open = False
+        self.began_s = self._pool.now_s()
         self.needs_fresh = False
         """Whether the next attempt is to have a fresh connection, since a reused one closed."""
-        self.trace = Trace(
-            exchange.request_id.decode(),
-            exchange.route.prefix,
-            self.model,
-            credentials.source,
-            self._settings.algorithm,
-            self._pool.version(),
-            time.time(),
-        )
-        credentials.key_pool.traces.add(self.trace)
+        strip(exchange, credentials)
+        self._target = exchange.target
+
+    def chooses_at_once(self) -> bool:
+        """Chooses the first credential, where nothing speaks against the first that comes."""
+        candidate = self._pool.pick_first(self._credentials.groups, self.began_s)
+        return candidate is not None and self._takes(candidate)
 
     async def choose_first(self) -> None:
         """Raises RelayError where no credential can be used; `Retry-After` says when the first one can."""
@@ -131,26 +139,59 @@ class Attempts:
             self._exchange.retry_after_s = 1 if wait_s is None else max(1, int(wait_s + 0.999))
             raise RelayError(NO_CREDENTIAL)
 
-    async def begin(self) -> None:
-        """Puts the chosen credential in, after the pause that is due before another attempt."""
-        if self._pause_s:
-            await asyncio.sleep(self._pause_s)
-        self._exchange.attempts += 1
-        self._began_s = time.time()
-        self._open = True
-        candidate = self._choice.candidate
-        self.trace.tries.append(Try(candidate.id, self._exchange.route.authority.decode(), self._began_s))
+    @property
+    def model(self) -> str:
+        """The model that the request is for."""
+        if self._model is None:
+            self._model = self._credentials.api.model(self._exchange.scope["raw_path"], self._exchange.first_piece)
+        return self._model
+
+    @property
+    def trace(self) -> Trace:
+        """What the request has tried, written from the first thing on that was not as usual."""
+        trace = self._trace
+        if trace is None:
+            exchange = self._exchange
+            trace = self._trace = Trace(
+                request_id=exchange.request_id.decode(),
+                route=exchange.route.prefix,
+                model=self.model,
+                algorithm=self._settings.algorithm,
+                version=self._pool.version(),
+                began_s=self.began_s,
+            )
+            self._pool.traces.add(trace)
+        return trace
+
+    async def pause(self) -> None:
+        """Waits as long as the upstream is to be left alone before another attempt."""
+        await asyncio.sleep(self._pause_s)
+
+    def accepts(self, head: ResponseHead) -> bool:
+        """Tells whether an answer can be relayed as it comes, since it is no error."""
+        if head.status >= 400:
+            return False
+        pool = self._pool
+        candidate = self._candidate
+        self._open = False
+        if self._choice is None and pool.succeeded(candidate):
+            if candidate.successes % LEARNED_EACH == 1:
+                pool.know(self.model)
+            exchange = self._exchange
+            pool.traces.pass_by(
+                Passed(exchange.request_id, exchange.route.prefix, candidate.id, self.began_s, head.status)
+            )
+        else:
+            self._report(SUCCESS, head.status)
+        return True
 
     async def judge(self, connection: Connection, head: ResponseHead) -> bytes:
-        """Takes what an answer's head, and an error's body, say of the credential.
+        """Takes what an error says of the credential.
 
         Returns the bytes of the body that were read for it. Raises TryAgain where the answer is not to be relayed.
         """
-        if head.status < 400:
-            self._report(SUCCESS, head.status)
-            return b""
         body = await error_body(connection)
-        verdict = self._credentials.api.judge(head.status, head.headers, body, time.time())
+        verdict = self._credentials.api.judge(head.status, head.headers, body, self._pool.now_s())
         self._report(verdict, head.status)
         way = self._way(verdict, head.status)
         if way is not Again.NO and await self._chooses_next(way):
@@ -162,16 +203,15 @@ class Attempts:
         """Takes that no answer came. Returns where the request goes out again; raises the error where it does not."""
         if not self._open:  # it has been judged by the head that came
             raise error
-        blamed = error.cause.source is Source.UPSTREAM and not reused
-        self._report(FAILED if blamed else NOTHING, 0, error.cause.word)
-        if error.cause.source is not Source.UPSTREAM:
+        upstreams = error.cause.source is Source.UPSTREAM
+        self._report(FAILED if upstreams and not reused else NOTHING, 0, error.cause.word)
+        way = self._way(FAILED, 0)
+        if not upstreams or way is Again.NO:
             raise error
         self.needs_fresh = reused
-        way = self._way(FAILED, 0)
-        if way is Again.NO:
-            raise error
-        if reused:  # an idle close that crossed the request: no fault of the credential's
+        if reused:  # an idle close that crossed the request: no fault of the credential's, which goes out again
             self._pause_s = 0.0
+            self._open = True
         elif not await self._chooses_next(way):
             raise error
 
@@ -182,7 +222,7 @@ class Attempts:
 
     def _way(self, verdict: Verdict, status: int) -> Again:
         exchange = self._exchange
-        if exchange.loop.time() >= self._deadline_s:
+        if self._pool.now_s() - self.began_s >= self._settings.retry_deadline_s:
             return Again.NO
         return again(
             verdict,
@@ -202,36 +242,53 @@ class Attempts:
         else:
             retries = self._exchange.attempts - self._refusals
             pause_s = self._settings.retry_delay_ms / 1000 * 2 ** (retries - 1) * random.uniform(0.5, 1)  # noqa: S311
-            self._pause_s = min(pause_s, self._deadline_s - self._exchange.loop.time())
+            self._pause_s = min(pause_s, max(0.0, self.began_s + self._settings.retry_deadline_s - self._pool.now_s()))
         return await self._choose()
 
     async def _choose(self) -> bool:
         pool, credentials = self._pool, self._credentials
+        affinity = None
+        if pool.wants_affinity:
+            exchange = self._exchange
+            affinity = credentials.api.affinity(exchange.scope["raw_path"], exchange.first_piece)
         while True:
-            choice = await pool.choose(credentials.groups, self.model, self._affinity, self._tried, self.trace)
+            choice = await pool.choose(credentials.groups, self.model, affinity, self._tried, self.trace)
             if choice is None:
                 return False
-            self._tried.append(choice.candidate)
-            secret = pool.secret(choice.candidate)
-            place = credentials.placement
-            field = None if place.parameter else pool.header(choice.candidate, place)
-            if secret is not None and (place.parameter or field is not None):
-                break
-        self._choice = choice
-        self._exchange.head = self._head
-        self._exchange.target = self._target
-        present(self._exchange, place, secret, field)
+            if self._takes(choice.candidate):
+                self._choice = choice
+                return True
+
+    def _takes(self, candidate: Candidate) -> bool:
+        """Presents a credential in the request, unless it cannot be decrypted."""
+        self._tried.append(candidate)
+        place = self._credentials.placement
+        field = None
+        secret = ""
+        if place.parameter:
+            found = self._pool.secret(candidate)
+            if found is None:
+                return False
+            secret = found
+        else:
+            field = self._pool.header(candidate, place)
+            if field is None:
+                return False
+        self._candidate = candidate
+        self._open = True
+        exchange = self._exchange
+        exchange.target = self._target
+        present(exchange, place, secret, field)
         return True
 
     def _report(self, verdict: Verdict, status: int, error: str = "") -> None:
         self._open = False
-        self._pool.report(self._choice, self.model, verdict, status, self._began_s)
-        attempt = self.trace.tries[-1]
-        attempt.ended_s = time.time()
-        attempt.status = status
-        attempt.says = verdict.says
-        attempt.error = error
-        attempt.wait_s = verdict.wait_s
+        now_s = self._pool.now_s()
+        trace = self.trace
+        choice = self._choice or Choice(self._candidate)
+        self._pool.report(choice, self.model, verdict, status, self.began_s, now_s)
+        backend = self._exchange.route.authority.decode()
+        trace.tries.append(Try(self._candidate.id, backend, now_s, status, verdict.says, error, verdict.wait_s))
 
 
 async def error_body(connection: Connection) -> bytes:

@@ -1,8 +1,9 @@
 """Forward: one attempt to get an answer from an upstream, streamed both ways as it comes."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 from time import perf_counter
 from types import CoroutineType, NoneType
+from typing import Protocol
 
 from proxy.errors import ClientGone, RelayError
 from proxy.exchange import Exchange, http_version
@@ -25,8 +26,14 @@ CONTINUE_TIMEOUT_S = 1.0
 """How long a client's `Expect: 100-continue` waits for the upstream's word before the body is sent all the same."""
 
 
-Judge = Callable[[Connection, ResponseHead], Awaitable[bytes]]
-"""Looks at a response before it is relayed; returns what it has read of the body, or raises."""
+class Judge(Protocol):
+    """Looks at a response before it is relayed."""
+
+    def accepts(self, head: ResponseHead) -> bool:
+        """Tells whether it may be relayed as it comes."""
+
+    async def judge(self, connection: Connection, head: ResponseHead) -> bytes:
+        """Returns what it has read of the body, or raises where the response is not to be relayed."""
 
 
 async def forward(exchange: Exchange, connection: Connection, judge: Judge | None = None) -> None:
@@ -47,7 +54,7 @@ async def forward(exchange: Exchange, connection: Connection, judge: Judge | Non
         upload = exchange.loop.create_task(send_rest(exchange, connection))
     try:
         head = await connection.head(settings.head_timeout_s)
-        read = b"" if judge is None else await judge(connection, head)
+        read = b"" if judge is None or judge.accepts(head) else await judge.judge(connection, head)
         await respond(exchange, connection, head, read)
     finally:
         if upload is not None:
@@ -69,7 +76,23 @@ def upstream_request(exchange: Exchange) -> bytes:
     line = b"%b %b%b" % (method.encode(), exchange.target, route.request_end)
     if route.changes_headers:
         return request_bytes(line, changed_headers(exchange), (), (), framing) + piece
+    if exchange.dropped is not None:
+        return request_bytes(line, head.received, exchange.dropped, added(exchange), framing) + piece
     return request_bytes(line, head.received, head.dropped, head.added, framing) + piece
+
+
+def added(exchange: Exchange) -> tuple[Header, ...]:
+    """Returns the fields that are put behind the client's: those of this hop, and the relay's own credential."""
+    own = exchange.credential
+    return exchange.head.added if own is None else (*exchange.head.added, own)
+
+
+def crossing(exchange: Exchange) -> list[Header]:
+    """Returns the fields of the request that cross the relay, in their order, with those that are added."""
+    dropped = exchange.dropped
+    if dropped is None:
+        return exchange.head.crossing()
+    return [*(pair for pair in exchange.head.received if pair[0] not in dropped), *added(exchange)]
 
 
 def changed_headers(exchange: Exchange) -> list[Header]:
@@ -77,8 +100,9 @@ def changed_headers(exchange: Exchange) -> list[Header]:
     settings = exchange.route.settings
     scope = exchange.scope
     head = exchange.head
+    headers = crossing(exchange)
     headers = forwarding_headers(
-        settings.forwarded, head.crossing(), scope["client"][0].encode(), scope["scheme"].encode(), head.host
+        settings.forwarded, headers, scope["client"][0].encode(), scope["scheme"].encode(), head.host
     )
     if settings.preserve_host:
         headers.insert(0, (b"host", head.host or exchange.route.authority))

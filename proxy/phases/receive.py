@@ -38,13 +38,11 @@ async def receive_piece(exchange: Exchange) -> bytes:
 
 
 async def receive_whole(exchange: Exchange, bytes_max: int) -> None:
-    """Receives the body as far as it is kept for another attempt: whole, if it has no more than `bytes_max`.
+    """Receives what follows the first piece, as far as it is kept: all, if that makes no more than `bytes_max`.
 
     Raises as `receive_piece` does.
     """
-    pieces: list[bytes] = []
-    while not exchange.body_received and exchange.request_bytes <= bytes_max:
-        if exchange.head.length > bytes_max:
-            bytes_max = 0  # the first piece alone, which may name the model
+    pieces = [exchange.first_piece]
+    while not exchange.body_received and exchange.request_bytes <= bytes_max and exchange.head.length <= bytes_max:
         pieces.append(await receive_piece(exchange))
-    exchange.first_piece = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+    exchange.first_piece = b"".join(pieces)

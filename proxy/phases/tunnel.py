@@ -15,7 +15,7 @@ from proxy.client_sockets import ClientSockets
 from proxy.errors import BAD_REQUEST, BAD_RESPONSE, IDLE_TIMEOUT, TRUNCATED, RelayError
 from proxy.exchange import Exchange
 from proxy.phases.answer import answer
-from proxy.phases.forward import Judge, changed_headers
+from proxy.phases.forward import Judge, changed_headers, crossing
 from proxy.phases.route import route
 from proxy.rules.framing import NO_BODY
 from proxy.rules.headers import ResponseHead
@@ -95,7 +95,7 @@ async def tunnel(
     finally:
         connection.may_switch = False
     exchange.head_s = perf_counter()
-    read = b"" if judge is None else await judge(connection, head)
+    read = b"" if judge is None or judge.accepts(head) else await judge.judge(connection, head)
     if head.status != 101:
         await refuse(exchange, connection, head, read)
         return
@@ -111,7 +111,7 @@ async def tunnel(
 def handshake(exchange: Exchange, key: bytes) -> bytes:
     """Returns the upstream's handshake: the client's fields, but those that belong to one hop made anew."""
     line = b"GET %b%b" % (exchange.target, exchange.route.request_end)
-    headers = changed_headers(exchange) if exchange.route.changes_headers else exchange.head.crossing()
+    headers = changed_headers(exchange) if exchange.route.changes_headers else crossing(exchange)
     return request_bytes(line, headers, HANDSHAKE_DROPPED, (), handshake_end(headers, key))
 
 

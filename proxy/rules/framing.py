@@ -59,6 +59,11 @@ class RequestHead(msgspec.Struct, frozen=True, gc=False):
         return [*(pair for pair in self.received if pair[0] not in self.dropped), *self.added]
 
 
+def without_expectation(head: RequestHead) -> RequestHead:
+    """Returns a head whose client has been told `100 Continue` already."""
+    return msgspec.structs.replace(head, dropped=head.dropped | {b"expect"}, expects_continue=False)
+
+
 def request_head(method: str, http_version: str, received: Sequence[Header]) -> RequestHead:
     """Checks a request head whose names are in lower case, and says what of it crosses the relay.
 

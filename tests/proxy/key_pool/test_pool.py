@@ -30,7 +30,7 @@ async def settled() -> None:
 
 
 def trace() -> Trace:
-    return Trace("id", "/up", MODEL, "pool", "round-robin", 1, 0.0)
+    return Trace("id", "/up", MODEL, "round-robin", 1, 0.0)
 
 
 async def chosen(pool: KeyPool, model: str = MODEL, tried: Collection[Candidate] = ()) -> Choice | None:
@@ -43,7 +43,7 @@ async def name_of(pool: KeyPool, model: str = MODEL) -> str | None:
 
 
 async def say(pool: KeyPool, choice: Choice, verdict: Verdict, status: int = 429, model: str = MODEL) -> None:
-    pool.report(choice, model, verdict, status, pool._now_s())
+    pool.report(choice, model, verdict, status, pool.now_s(), pool.now_s())
     await settled()
 
 
@@ -57,8 +57,9 @@ async def say_of(pool: KeyPool, name: str, verdict: Verdict, status: int = 429, 
 def test_keys_follow_each_other() -> None:
     async def dialogue() -> None:
         pool = worker(None, Clock(), *keys("a", "b", "c"))
-        names = [await name_of(pool) for _ in range(6)]
-        assert sorted(names[:3]) == ["a", "b", "c"] and names[3:] == names[:3]
+        names = [str(await name_of(pool)) for _ in range(6)]
+        assert sorted(names[:3]) == ["a", "b", "c"]
+        assert names[3:] == names[:3]
 
     play(dialogue)
 
@@ -72,7 +73,8 @@ def test_a_pool_without_keys_has_none_to_choose() -> None:
         assert not pool.has_keys(())
         assert pool.retry_after_s((), MODEL) is None
         oauth = pool.oauth()
-        assert oauth is not None and pool.secret(oauth) == "s"
+        assert oauth is not None
+        assert pool.secret(oauth) == "s"
 
     play(dialogue)
 
@@ -125,7 +127,8 @@ def test_a_probe_that_fails_is_the_last_for_a_while() -> None:
         await say(pool, probe, RATE_LIMITED)
         assert await chosen(pool) is None
         wait_s = pool.retry_after_s((), MODEL)
-        assert wait_s is not None and 59 <= wait_s <= 120
+        assert wait_s is not None
+        assert 59 <= wait_s <= 120
 
     play(dialogue)
 
@@ -141,7 +144,8 @@ def test_a_probe_whose_client_left_frees_the_key_for_the_next() -> None:
         assert await chosen(pool) is None
         await say(pool, probe, Verdict(Says.NOTHING), 0)
         again = await chosen(pool)
-        assert again is not None and again.probe is not None
+        assert again is not None
+        assert again.probe is not None
 
     play(dialogue)
 
@@ -251,7 +255,8 @@ def test_keys_come_and_go() -> None:
         assert await chosen(pool) is None
         pool.credentials_changed([Credential("b", "another")], [])
         choice = await chosen(pool)
-        assert choice is not None and pool.secret(choice.candidate) == "another"
+        assert choice is not None
+        assert pool.secret(choice.candidate) == "another"
 
     play(dialogue)
 
