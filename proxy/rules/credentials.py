@@ -39,8 +39,9 @@ class Credential(msgspec.Struct, frozen=True, array_like=True):
 class BanCause(StrEnum):
     """Why a credential is put aside.
 
-    Hard: it is not used before its end. Soft (OVERLOADED, FAILING): the fault is rather the upstream's, so where
-    nothing else is left the one that ends first is used all the same.
+    Hard: it is not used before its end. Soft: where nothing else is left, the one that ends first is used all the same.
+    So are OVERLOADED and FAILING, since the fault is rather the upstream's, and NOT_ENTITLED, since a model that does
+    not exist looks the same: the client is to hear that from the upstream, and no request is refused for a wrong name.
     """
 
     COUNTING = "counting"  # no ban yet: failures in a row below the threshold
@@ -52,7 +53,7 @@ class BanCause(StrEnum):
     FAILING = "failing"
 
 
-SOFT = frozenset((BanCause.OVERLOADED, BanCause.FAILING))
+SOFT = frozenset((BanCause.OVERLOADED, BanCause.FAILING, BanCause.NOT_ENTITLED))
 
 
 class Ban(msgspec.Struct, frozen=True, array_like=True):
