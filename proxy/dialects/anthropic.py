@@ -47,7 +47,7 @@ class Request(msgspec.Struct):
 
     model: str = ""
     metadata: Metadata | None = None
-    system: msgspec.Raw | None = None
+    system: msgspec.Raw = msgspec.Raw(b"null")
     messages: list[msgspec.Raw] | None = None
 
 
@@ -69,7 +69,7 @@ def affinity(path: bytes, body: bytes) -> bytes | None:  # noqa: ARG001 - as oth
         user = (request.metadata and request.metadata.user_id) or ""
         if "session" in user:
             return conversations.fingerprint([request.model, user])
-        system = msgspec.json.decode(request.system) if request.system else None
+        system = msgspec.json.decode(request.system)
         first = conversations.beginning(request.messages or ())
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None

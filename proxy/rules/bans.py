@@ -4,12 +4,12 @@ The laws:
 - NOTHING, a client's fault, bans nobody, lengthens no ban and counts for nothing.
 - Every ban ends. Then one request, the probe, tries the credential: success lifts the ban, the same fault again bans
   for twice as long, anything else leaves it due.
-- Only news changes a ban. What an answer says is news if its request began after the ban did (soft) or ended (hard), or
-  was the probe. An answer that comes late neither lifts a ban, nor shortens it, nor counts as another strike; it can
-  only say that things are worse, or that the upstream wants a longer rest.
+- Only news changes a ban. A success is news if its request was the probe, or began after the ban had ended (a soft one:
+  had begun). A fault is another strike if its request was the probe, or began after the end while nobody probed. An
+  answer that comes late neither lifts a ban, nor shortens it, nor counts as a strike; it can only say that things are
+  worse, or that the upstream wants a longer rest.
 
-A credential has a ban for all models and one for each model that needs one. A verdict belongs to one of them (`scope`);
-for the others it is what `elsewhere` makes of it.
+A credential has a ban for all models and one for each model that needs one. `verdicts` says what an answer is for each.
 """
 
 from collections.abc import Mapping
@@ -103,11 +103,22 @@ def scope(verdict: Verdict, model: str) -> str:
 
 
 def elsewhere(verdict: Verdict) -> Verdict:
-    """Returns what a verdict is for the credential's other ban that the request was subject to.
+    """Returns what a verdict is for the other ban that its request was subject to.
 
     A success is one for both. Anything else only ends a probe there.
     """
     return verdict if verdict.says is Says.SUCCESS else Verdict(Says.NOTHING)
+
+
+def verdicts(verdict: Verdict, model: str) -> dict[str, Verdict]:
+    """Returns what an answer is for the ban of its request's model (`""` unknown) and for that of all models.
+
+    That some model is not to be had, when it is not known which, says nothing of the credential.
+    """
+    if verdict.says is Says.NOT_ENTITLED and not model:
+        verdict = Verdict(Says.NOTHING)
+    own = scope(verdict, model)
+    return {name: verdict if name == own else elsewhere(verdict) for name in (ALL_MODELS, model)}
 
 
 def after(ban: Ban | None, verdict: Verdict, answered: Answered, settings: KeyPool) -> Ban | None:
@@ -123,7 +134,7 @@ def after(ban: Ban | None, verdict: Verdict, answered: Answered, settings: KeyPo
         return None if ban is not None and after_end(ban, answered) else ban
     if ban is None or ban.cause is BanCause.COUNTING:
         return counted(ban, verdict, answered, settings)
-    if after_end(ban, answered):
+    if is_probe(ban, answered) or (answered.began_s >= ban.until_s and ban.probe_until_s <= answered.now_s):
         return tried_again(ban, verdict, answered, settings)
     return meanwhile(ban, verdict, answered, settings)
 
@@ -150,9 +161,9 @@ def is_news(ban: Ban, answered: Answered) -> bool:
 
     A hard ban forbids requests, so one that began within it began in ignorance; a rate limit may well let one through.
     """
-    if after_end(ban, answered):
+    if ban.cause is BanCause.COUNTING or after_end(ban, answered):
         return True
-    return (ban.cause is BanCause.COUNTING or is_soft(ban)) and answered.began_s >= ban.since_s
+    return is_soft(ban) and answered.began_s >= ban.since_s
 
 
 def freed(ban: Ban | None, answered: Answered) -> Ban | None:

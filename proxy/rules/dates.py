@@ -50,8 +50,7 @@ def seconds(year: int, month: int, day: int, clock: list[bytes] | tuple[bytes, b
     hour, minute, second = map(int, clock)
     try:
         length = calendar.monthrange(year, month)[1]
+        at_s = calendar.timegm((year, month, day, hour, minute, second))
     except ValueError:
         return None
-    if not (1 <= day <= length and hour < 24 and minute < 60 and second <= 60):
-        return None
-    return float(calendar.timegm((year, month, day, hour, minute, second)))
+    return float(at_s) if 1 <= day <= length and hour < 24 and minute < 60 and second <= 60 else None
