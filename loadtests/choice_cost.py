@@ -1,8 +1,8 @@
 """What one choice among the credentials of the key pool costs, by algorithm and number of credentials.
 
-The law: CPU time of this process and no wall clock, the best of several turns, so that a busy machine spoils least. Time
-as the selectors are told it goes on by a millisecond a choice, and figures grow as in use: that, and drawing random
-numbers, is in the cost. Nothing is sent anywhere.
+The law: CPU time of this process and no wall clock, the best of several turns, so that a busy machine spoils least.
+Time as the selectors are told it goes on by a millisecond a choice, and figures grow as in use: that, and drawing
+random numbers, is in the cost. Nothing is sent anywhere.
 """
 
 import argparse
@@ -85,7 +85,7 @@ def use(chooser: Selector, clock: Clock, choices: int, source: random.Random, ke
 
 def measure(algorithm: Algorithm, count: int, choices: int = CHOICES, turns: int = TURNS) -> Cost:
     """Builds a selector of `count` credentials, then chooses, removes and adds."""
-    source = random.Random(count)  # noqa: S311
+    source = random.Random(count)
     keys = [source.randbytes(16) for _ in range(1_000)]
     candidates = candidates_of(count, source)
     chooser, clock = selector(KeyPool(algorithm=algorithm, window_s=WINDOW_S)), Clock()

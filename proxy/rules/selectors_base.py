@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from proxy.config import KeyPool
 from proxy.rules.credentials import Credential
+from proxy.rules.recent_uses import RecentUses
 
 
 class Candidate:
@@ -32,41 +33,6 @@ class Candidate:
 
     def __repr__(self) -> str:
         return f"Candidate({self.id!r})"
-
-
-class RecentUses:
-    """How often a candidate was used lately, counted by its `requests`, in slots of `slot_s` seconds.
-
-    `slots` holds a slot's number and the uses in it, oldest first; `count` is their sum. `requests` is up to where they
-    have been counted: so any number of selectors may ask for it, and each use counts once.
-    """
-
-    __slots__ = ("count", "requests", "slot_s", "slots")
-
-    def __init__(self, slot_s: float, requests: int) -> None:
-        self.slot_s = slot_s
-        self.requests = requests
-        self.slots: list[tuple[int, int]] = []
-        self.count = 0
-
-    def count_up_to(self, requests: int, at_s: float) -> None:
-        """Counts what came since the last call as used at `at_s`, or in the newest slot if that is later."""
-        uses = requests - self.requests
-        self.requests = requests
-        if uses <= 0:
-            return
-        self.count += uses
-        slot = int(at_s // self.slot_s)
-        if self.slots and self.slots[-1][0] >= slot:
-            slot, before = self.slots.pop()
-            uses += before
-        self.slots.append((slot, uses))
-
-    def forget_up_to(self, slot: int) -> None:
-        """Forgets the uses in this slot and older ones."""
-        slots = self.slots
-        while slots and slots[0][0] <= slot:
-            self.count -= slots.pop(0)[1]
 
 
 class Selector(ABC):

@@ -12,10 +12,9 @@ from collections.abc import Callable
 from math import inf
 
 from proxy.config import KeyPool
-from proxy.rules.selectors_base import Candidate, RecentUses
+from proxy.rules.recent_uses import SLOTS, RecentUses
+from proxy.rules.selectors_base import Candidate
 from proxy.rules.selectors_least import Least
-
-SLOTS = 10
 
 ENDED_MAX = 32
 """How many candidates are moved for ended slots at one choice. There is one use a choice, so they never pile up, and
