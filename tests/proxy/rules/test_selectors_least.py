@@ -81,7 +81,7 @@ def test_figures_that_go_up_and_down_leave_nothing_behind() -> None:
     for step in range(10_000):
         here[5].tokens_used = 100 + step * 7 % 1000
         selector.changed(here[5])
-    assert len(selector._heap) <= 2 * 10 + STALE_MAX
+    assert len(selector._buckets.heap) <= 2 * 10 + STALE_MAX
     assert chosen(selector) is here[0]
 
 

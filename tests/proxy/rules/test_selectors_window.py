@@ -118,7 +118,7 @@ def test_the_end_of_a_slot_in_which_many_were_used_is_spread_over_choices() -> N
     chosen(selector, START_S + 200)
     assert sum(selector.number(one) for one in candidates) == 0
     assert not selector._by_oldest_slot
-    assert not selector._oldest_slot
+    assert all(place.awaits_slot is None for place in selector._buckets.places.values())
 
 
 def test_what_is_kept_of_a_candidate_is_bounded_where_nobody_chooses() -> None:
