@@ -9,15 +9,16 @@ choice costs more where there are more candidates.
 | round-robin | the next in order, each once a round | |
 | random | any | |
 | least-used | the least requests | |
-| weighted-score | odds 0.6 success % + 0.3 max(0, 100 - 4 hours idle) + 0.1 min(100, requests / 10) | never used: 100 %, 0 h |
+| weighted-score | odds 0.6 success % + 0.3 (100 - 4 hours idle) + 0.1 requests / 10 | never used: 100 %, 0 hours |
 | least-token-used | the least tokens used | none used |
 | max-remaining | the most tokens remaining | after all with some left, before all with none |
-| weighted-usage | odds 0.4 remaining % + 0.3 (100 - used %) + 0.3 success % | remaining 100 %; never used: success 100 % |
+| weighted-usage | odds 0.4 remaining % + 0.3 (100 - used %) + 0.3 success % | remaining 100 %, success 100 % |
 | quota-aware | odds remaining % | 100 % |
 | time-window | the fewest uses within the last `window_s`, to a tenth of it | none used |
 | cache-affinity | the same for the same key while it is there | no key: round-robin |
 
-Where several are equal, any of them is chosen. Where all odds are 0, any is; otherwise never one whose odds are 0.
+Each part of the odds is 0 at least and 100 at most, before it is weighed. Where several are equal, any of them is
+chosen. Where all odds are 0, any is; otherwise never one whose odds are 0.
 """
 
 from collections.abc import Mapping

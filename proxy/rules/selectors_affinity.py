@@ -2,9 +2,9 @@
 
 Multi-probe consistent hashing (Appleton and O'Reilly, 2015): each candidate is one point on a circle, a key is several,
 and it goes to the candidate whose point follows one of them most closely. Who leaves gives up its own keys alone, to
-many others; who comes takes from each its share alone. No candidate gets more than PROBES / (PROBES - 1) of an equal
-share, where one probe would give the luckiest of 100,000 twelve shares. All of it follows from the ids, so all workers
-agree, whatever came and went in each.
+several others; who comes takes its share alone. No candidate gets more than PROBES / (PROBES - 1) of an equal share of
+keys, where one probe would give the luckiest of 100,000 twelve; one in nine gets less than 0.4. All of it follows from
+the ids, so all workers agree, whatever came and went in each.
 """
 
 from bisect import bisect_left, insort

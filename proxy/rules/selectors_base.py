@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from proxy.config import KeyPool
 from proxy.rules.credentials import Credential
+from proxy.rules.recent_uses import RecentUses
 
 
 class Candidate:
@@ -32,41 +33,6 @@ class Candidate:
 
     def __repr__(self) -> str:
         return f"Candidate({self.id!r})"
-
-
-class RecentUses:
-    """How often a candidate was used lately, counted by its `requests`, in slots of `slot_s` seconds.
-
-    `slots` holds a slot's number and the uses in it, oldest first; `count` is their sum. `requests` is up to where they
-    have been counted: so any number of selectors may ask for it, and each use counts once.
-    """
-
-    __slots__ = ("count", "requests", "slot_s", "slots")
-
-    def __init__(self, slot_s: float, requests: int) -> None:
-        self.slot_s = slot_s
-        self.requests = requests
-        self.slots: list[tuple[int, int]] = []
-        self.count = 0
-
-    def count_up_to(self, requests: int, at_s: float) -> None:
-        """Counts what came since the last call as used at `at_s`, or in the newest slot if that is later."""
-        uses = requests - self.requests
-        self.requests = requests
-        if uses <= 0:
-            return
-        self.count += uses
-        slot = int(at_s // self.slot_s)
-        if self.slots and self.slots[-1][0] >= slot:
-            slot, before = self.slots.pop()
-            uses += before
-        self.slots.append((slot, uses))
-
-    def forget_up_to(self, slot: int) -> None:
-        """Forgets the uses in this slot and older ones."""
-        slots = self.slots
-        while slots and slots[0][0] <= slot:
-            self.count -= slots.pop(0)[1]
 
 
 class Selector(ABC):
@@ -104,13 +70,13 @@ class Selector(ABC):
 
 
 class Place:
-    """Where a candidate stands: the number of its bucket, and its index there."""
+    """Where a candidate stands: the number of its bucket and its index there. `awaits_slot` is the time-window's."""
 
-    __slots__ = ("index", "number")
+    __slots__ = ("awaits_slot", "index", "number")
 
-    def __init__(self, number: int, index: int) -> None:
-        self.number = number
-        self.index = index
+    def __init__(self) -> None:
+        self.number = self.index = 0
+        self.awaits_slot: int | None = None
 
 
 class Buckets:
@@ -119,31 +85,44 @@ class Buckets:
     A bucket exists while something is in it. What leaves one changes its order: the last takes the free place.
     """
 
-    __slots__ = ("_places", "by_number")
+    __slots__ = ("by_number", "places")
 
     def __init__(self) -> None:
         self.by_number: dict[int, list[Candidate]] = {}
-        self._places: dict[Candidate, Place] = {}
+        self.places: dict[Candidate, Place] = {}
 
     def put(self, candidate: Candidate, number: int) -> bool:
         """Puts a candidate into a bucket and takes it out of the one that it was in; tells whether it was another."""
-        place = self._places.get(candidate)
+        place = self.places.get(candidate)
         if place is None:
-            place = self._places[candidate] = Place(number, 0)
+            place = self.places[candidate] = Place()
         elif place.number == number:
             return False
         else:
             self._take_out(place)
-            place.number = number
-        bucket = self.by_number.get(number)
-        if bucket is None:
-            bucket = self.by_number[number] = []
-        place.index = len(bucket)
-        bucket.append(candidate)
+        self._put_at(candidate, place, number)
         return True
 
+    def move(self, candidate: Candidate, place: Place, number: int) -> None:
+        """Does the same for one whose place is known."""
+        if place.number != number:
+            self._take_out(place)
+            self._put_at(candidate, place, number)
+
+    def _put_at(self, candidate: Candidate, place: Place, number: int) -> None:
+        bucket = self.by_number.get(number)
+        if bucket is None:
+            bucket = self._new_bucket(number)
+        place.number = number
+        place.index = len(bucket)
+        bucket.append(candidate)
+
+    def _new_bucket(self, number: int) -> list[Candidate]:
+        bucket = self.by_number[number] = []
+        return bucket
+
     def discard(self, candidate: Candidate) -> None:
-        place = self._places.pop(candidate, None)
+        place = self.places.pop(candidate, None)
         if place is not None:
             self._take_out(place)
 
@@ -152,12 +131,12 @@ class Buckets:
         last = bucket.pop()
         if index < len(bucket):
             bucket[index] = last
-            self._places[last].index = index
+            self.places[last].index = index
         elif not bucket:
             del self.by_number[place.number]
 
     def __len__(self) -> int:
-        return len(self._places)
+        return len(self.places)
 
     def __contains__(self, candidate: Candidate) -> bool:
-        return candidate in self._places
+        return candidate in self.places

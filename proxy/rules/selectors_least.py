@@ -15,46 +15,59 @@ STALE_MAX = 64
 """How many more numbers than there are buckets twice over the heap may hold before it is made anew."""
 
 
+class HeapedBuckets(Buckets):
+    """Buckets that know the least number. The heap keeps those that are gone until they come up, or are too many."""
+
+    __slots__ = ("heap",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.heap: list[int] = []
+
+    def least(self) -> list[Candidate]:
+        """Returns the bucket of the least number, an empty one where there is none."""
+        by_number, heap = self.by_number, self.heap
+        while heap:
+            bucket = by_number.get(heap[0])
+            if bucket is not None:
+                return bucket
+            heappop(heap)
+        return []
+
+    def _new_bucket(self, number: int) -> list[Candidate]:
+        heappush(self.heap, number)
+        bucket = super()._new_bucket(number)
+        if len(self.heap) > 2 * len(self.by_number) + STALE_MAX:
+            self.heap = list(self.by_number)
+            heapify(self.heap)
+        return bucket
+
+
 class Least(Selector):
-    """The least `number`. The heap keeps numbers whose bucket is gone until they come up, or are too many."""
+    """The least `number`."""
 
     def __init__(self, settings: KeyPool) -> None:
         super().__init__(settings)
-        self._buckets = Buckets()
-        self._heap: list[int] = []
+        self._buckets = HeapedBuckets()
 
     @abstractmethod
     def number(self, candidate: Candidate) -> int:
         """Returns what the chosen one has the least of."""
 
     def add(self, candidate: Candidate) -> None:
-        self._file(candidate)
+        self._buckets.put(candidate, self.number(candidate))
 
     def remove(self, candidate: Candidate) -> None:
         self._buckets.discard(candidate)
 
     def changed(self, candidate: Candidate) -> None:
-        if candidate in self._buckets:
-            self._file(candidate)
+        place = self._buckets.places.get(candidate)
+        if place is not None:
+            self._buckets.move(candidate, place, self.number(candidate))
 
     def choose(self, now_s: float, random01: Callable[[], float], affinity: bytes | None) -> Candidate | None:  # noqa: ARG002 - not all that is there to go by
-        by_number, heap = self._buckets.by_number, self._heap
-        while heap:
-            least = by_number.get(heap[0])
-            if least is not None:
-                return least[int(random01() * len(least))]
-            heappop(heap)
-        return None
-
-    def _file(self, candidate: Candidate) -> None:
-        number = self.number(candidate)
-        by_number = self._buckets.by_number
-        if number not in by_number:
-            heappush(self._heap, number)
-        self._buckets.put(candidate, number)
-        if len(self._heap) > 2 * len(by_number) + STALE_MAX:
-            self._heap = list(by_number)
-            heapify(self._heap)
+        least = self._buckets.least()
+        return least[int(random01() * len(least))] if least else None
 
     def __len__(self) -> int:
         return len(self._buckets)

@@ -12,10 +12,9 @@ from collections.abc import Callable
 from math import inf
 
 from proxy.config import KeyPool
-from proxy.rules.selectors_base import Candidate, RecentUses
+from proxy.rules.recent_uses import SLOTS, RecentUses
+from proxy.rules.selectors_base import Candidate, Place
 from proxy.rules.selectors_least import Least
-
-SLOTS = 10
 
 ENDED_MAX = 32
 """How many candidates are moved for ended slots at one choice. There is one use a choice, so they never pile up, and
@@ -29,40 +28,43 @@ class TimeWindow(Least):
         super().__init__(settings)
         self._slot_s = settings.window_s / SLOTS
         self._by_oldest_slot: dict[int, list[Candidate]] = {}
-        """Candidates by the oldest slot they were used in; an entry is void unless `_oldest_slot` says the same."""
-        self._oldest_slot: dict[Candidate, int] = {}
+        """Candidates by the oldest slot they were used in; an entry is void unless their place awaits that slot."""
         self._oldest_of_all: float = inf
 
     def number(self, candidate: Candidate) -> int:
-        return 0 if candidate.recent_uses is None else candidate.recent_uses.count
+        return self._uses_of(candidate).count
 
     def add(self, candidate: Candidate) -> None:
-        uses = candidate.recent_uses
-        if uses is None or uses.slot_s != self._slot_s:
-            uses = candidate.recent_uses = RecentUses(self._slot_s, candidate.requests)
-        uses.count_up_to(candidate.requests, candidate.last_used_s)
-        if uses.slots and candidate not in self._oldest_slot:
-            self._await_end_of(uses.slots[0][0], candidate)
-        self._file(candidate)
-
-    def remove(self, candidate: Candidate) -> None:
-        self._oldest_slot.pop(candidate, None)
-        self._buckets.discard(candidate)
+        super().add(candidate)
+        self.changed(candidate)
 
     def changed(self, candidate: Candidate) -> None:
-        if candidate in self._buckets:
-            self.add(candidate)
+        place = self._buckets.places.get(candidate)
+        if place is None:
+            return
+        uses = self._uses_of(candidate)
+        uses.count_up_to(candidate.requests, candidate.last_used_s)
+        if place.awaits_slot is None and uses.slots:
+            self._await_end_of(uses.slots[0][0], candidate, place)
+        self._buckets.move(candidate, place, uses.count)
 
     def choose(self, now_s: float, random01: Callable[[], float], affinity: bytes | None) -> Candidate | None:
         ended = int(now_s // self._slot_s) - SLOTS - 1
-        for _ in range(ENDED_MAX):
-            if self._oldest_of_all > ended:
-                break
-            self._forget_one_up_to(ended)
+        if self._oldest_of_all <= ended:
+            for _ in range(ENDED_MAX):
+                self._forget_one_up_to(ended)
+                if self._oldest_of_all > ended:
+                    break
         return super().choose(now_s, random01, affinity)
 
-    def _await_end_of(self, slot: int, candidate: Candidate) -> None:
-        self._oldest_slot[candidate] = slot
+    def _uses_of(self, candidate: Candidate) -> RecentUses:
+        uses = candidate.recent_uses
+        if uses is None or uses.slot_s != self._slot_s:
+            uses = candidate.recent_uses = RecentUses(self._slot_s, candidate.requests)
+        return uses
+
+    def _await_end_of(self, slot: int, candidate: Candidate, place: Place) -> None:
+        place.awaits_slot = slot
         candidates = self._by_oldest_slot.get(slot)
         if candidates is None:
             candidates = self._by_oldest_slot[slot] = []
@@ -76,11 +78,12 @@ class TimeWindow(Least):
         if not candidates:
             del self._by_oldest_slot[oldest]
             self._oldest_of_all = min(self._by_oldest_slot, default=inf)  # of SLOTS + 2, or a few more
-        uses = candidate.recent_uses
-        if uses is None or self._oldest_slot.get(candidate) != oldest:
+        place = self._buckets.places.get(candidate)
+        if place is None or place.awaits_slot != oldest:
             return
+        uses = self._uses_of(candidate)
         uses.forget_up_to(ended)
-        del self._oldest_slot[candidate]
+        place.awaits_slot = None
         if uses.slots:
-            self._await_end_of(uses.slots[0][0], candidate)
-        self._file(candidate)
+            self._await_end_of(uses.slots[0][0], candidate, place)
+        self._buckets.move(candidate, place, uses.count)
