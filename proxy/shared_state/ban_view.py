@@ -62,7 +62,7 @@ class BanView:
         self._all = self._stale = True
 
     def hear(self, data: bytes) -> None:
-        """Takes an announcement. Raises msgspec.DecodeError where it is none."""
+        """Takes an announcement. Raises one of `published.UNREADABLE` where it is none."""
         said = decode_announcement(data)
         if said.kind != KIND:
             return

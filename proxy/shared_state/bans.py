@@ -16,6 +16,7 @@ from proxy.shared_state.breaker import Guard, StoreUnavailable
 from proxy.shared_state.client import Client
 from proxy.shared_state.keys import BANS, BANS_CHANGES, BANS_VERSION, CREDENTIALS_CHANNEL
 from proxy.shared_state.linked_key_pool import Put
+from proxy.shared_state.published import UNREADABLE
 from proxy.shared_state.scripts import Script
 
 log = logging.getLogger("relaygate")
@@ -103,7 +104,7 @@ def decode_ban(data: bytes) -> Ban | None:
     """Returns a ban; None where there is none, or nothing that this version can read."""
     try:
         return _decoder.decode(data)
-    except msgspec.MsgspecError:
+    except UNREADABLE:
         return None
 
 

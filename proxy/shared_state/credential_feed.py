@@ -19,6 +19,7 @@ from proxy.shared_state.credential_file import CredentialFile
 from proxy.shared_state.credential_view import POLL_S, CredentialView
 from proxy.shared_state.keys import CREDENTIALS_CHANNEL
 from proxy.shared_state.linked_key_pool import CredentialUser
+from proxy.shared_state.published import UNREADABLE
 
 RETRY_S = 0.5
 
@@ -68,7 +69,7 @@ class CredentialFeed:
                 self.ban_view.hear(data)
             elif kind == published_credentials.KIND:
                 self.credentials.refresh_soon()
-        except msgspec.MsgspecError:  # not ours: what is read says what is the case
+        except UNREADABLE:  # not ours: what is read says what is the case
             pass
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import msgspec
 
 from proxy.rules.credentials import Credential
-from proxy.shared_state.published import Mark
+from proxy.shared_state.published import UNREADABLE, Mark
 from proxy.shared_state.published_credentials import Published
 
 log = logging.getLogger("relaygate")
@@ -52,7 +52,7 @@ class Found:
         self._start = start
 
     def chunks(self) -> Iterator[list[Credential]]:
-        """The credentials, some hundreds at a time. Raises msgspec.DecodeError where the file is damaged."""
+        """The credentials, some hundreds at a time. Raises one of UNREADABLE where the file is damaged."""
         at = self._start
         while at < len(self._data):
             part, at = _part(self._data, at)
@@ -75,7 +75,7 @@ class CredentialFile:
             data = self._path.read_bytes()
             head, start = _part(data, 0)
             return Found(_published(head), data, start)
-        except (OSError, msgspec.DecodeError):
+        except (OSError, *UNREADABLE):
             return None
 
     def write(self, content: Content) -> bool:
@@ -101,7 +101,7 @@ class CredentialFile:
         try:
             with self._path.open("rb") as handle:
                 return _published(_part(handle.read(HEAD_BYTES_MAX), 0)[0])
-        except (OSError, msgspec.DecodeError):
+        except (OSError, *UNREADABLE):
             return None
 
     def _replace(self, parts: Sequence[bytes]) -> None:

@@ -11,7 +11,6 @@ import time
 from collections.abc import Iterable
 from typing import Any
 
-import msgspec
 from redis.exceptions import RedisError
 
 from proxy.rules.credentials import Credential
@@ -21,6 +20,7 @@ from proxy.shared_state.client import Client
 from proxy.shared_state.credential_file import CredentialFile
 from proxy.shared_state.keys import CREDENTIALS, CREDENTIALS_CHANGES
 from proxy.shared_state.linked_key_pool import CredentialUser
+from proxy.shared_state.published import UNREADABLE
 from proxy.shared_state.published_credentials import CHUNK, GENERATION, Published, decode_credential, published
 
 log = logging.getLogger("relaygate")
@@ -66,7 +66,7 @@ class CredentialView:
             for chunk in found.chunks():
                 self._give(chunk)
                 await asyncio.sleep(0)
-        except msgspec.DecodeError:
+        except UNREADABLE:
             self._known = self._kept = None
 
     async def follow(self) -> None:
@@ -139,7 +139,7 @@ class CredentialView:
             if data is not None:
                 try:
                     yield decode_credential(data)
-                except msgspec.MsgspecError:
+                except UNREADABLE:
                     unreadable.append(name)
         if unreadable:
             log.error("%d published credentials cannot be read, such as %a", len(unreadable), unreadable[0])

@@ -16,6 +16,7 @@ from proxy.shared_state.breaker import Guard, StoreUnavailable
 from proxy.shared_state.client import Client
 from proxy.shared_state.keys import LIVE_LOG_CHANNEL
 from proxy.shared_state.live_log import Batch, LiveLog
+from proxy.shared_state.published import UNREADABLE
 from proxy.shared_state.questions import LISTEN, Question, tell
 
 BATCH_S = 0.1
@@ -58,7 +59,7 @@ async def lines(client: Client, guard: Guard) -> AsyncIterator[bytes]:
 def _lines(data: bytes) -> list[bytes]:
     try:
         batch = _decode(data)
-    except msgspec.MsgspecError:  # of another version
+    except UNREADABLE:  # of another version
         return []
     left_out = [msgspec.json.encode({"left_out": batch.left_out})] if batch.left_out else []
     return batch.lines + left_out

@@ -15,6 +15,9 @@ from proxy.config import KeyPool, Route
 
 ROUTES = "routes"
 
+UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError)
+"""What msgspec raises for bytes that are not what they should be."""
+
 
 class Mark(NamedTuple):
     """Which version is published: its number, and when it was made (milliseconds since 1970).
@@ -70,12 +73,15 @@ class RoutesReader:
 
     def read(self, data: bytes) -> RoutesSection:
         """Raises msgspec.DecodeError where it is none, or has fields that this version does not know."""
-        section = _raw_decoder.decode(data)
         before, known, decode = self._raw, self._routes, _route_decoder.decode
-        routes = {
-            prefix: known[prefix] if before.get(prefix) == raw else decode(raw)
-            for prefix, raw in section.routes.items()
-        }
+        try:
+            section = _raw_decoder.decode(data)
+            routes = {
+                prefix: known[prefix] if before.get(prefix) == raw else decode(raw)
+                for prefix, raw in section.routes.items()
+            }
+        except UnicodeDecodeError as error:
+            raise msgspec.DecodeError(str(error)) from None
         self._raw, self._routes = section.routes, routes
         return RoutesSection(section.version, routes, section.made_ms, section.key_pool)
 

@@ -68,7 +68,7 @@ def encode_credential(credential: Credential) -> bytes:
 
 
 def decode_credential(data: bytes) -> Credential:
-    """Raises msgspec.DecodeError where it is none. Fields that this version does not know are passed over."""
+    """Raises one of `published.UNREADABLE` where it is none. Fields that this version does not know are passed over."""
     return _decoder.decode(data)
 
 
@@ -129,7 +129,7 @@ async def _begin(client: Client, guard: Guard) -> bytes:
     async def write() -> None:
         async with client.pipeline(transaction=True) as pipe:
             pipe.hset(CREDENTIALS, GENERATION, generation)  # type: ignore[arg-type,unused-ignore]
-            pipe.unlink(CREDENTIALS_CHANGES)
+            pipe.execute_command("UNLINK", CREDENTIALS_CHANGES)  # a cluster's pipeline has no method for it
             await pipe.execute()
 
     await guard.call(write)

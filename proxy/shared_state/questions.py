@@ -19,6 +19,7 @@ from redis.exceptions import RedisError
 from proxy.shared_state.breaker import Guard, StoreUnavailable
 from proxy.shared_state.client import Client
 from proxy.shared_state.keys import ANSWERS, QUESTIONS_CHANNEL, WORKERS
+from proxy.shared_state.published import UNREADABLE
 
 log = logging.getLogger("relaygate")
 
@@ -113,7 +114,7 @@ class QuestionFeed:
     async def _hear(self, data: bytes) -> None:
         try:
             question = _decode(data)
-        except msgspec.MsgspecError:  # of another version
+        except UNREADABLE:  # of another version
             return
         answer = self._answer(question)
         if question.id:
