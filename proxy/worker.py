@@ -24,6 +24,7 @@ from proxy.config import KeyPool as KeyPoolSettings
 from proxy.errors import NOT_READY
 from proxy.exchange import Exchange
 from proxy.key_pool.pool import KeyPool
+from proxy.shared_state.live_log import LiveLog
 from proxy.snapshot import compile_snapshot
 from proxy.tallies import DIRECTORY, Tallies
 from proxy.upstream.pool import Pools
@@ -55,6 +56,7 @@ class Worker:
         self.key_pool = KeyPool(self._reveal)
         self._secrets: Secrets | None = None
         self._data_dir = Path(config.data_dir)
+        self.live_log = LiveLog(time.monotonic)
         self._may_count = config.redis.url is not None
         self.snapshot = compile_snapshot(msgspec.structs.replace(config, routes={}), self.pools, None, self.key_pool)
         self.access_log: AccessLog | None = None
@@ -99,6 +101,10 @@ class Worker:
         self._compile(self._config, routes)
         self._published = routes
         self.key_pool.use(key_pool)
+
+    def explain(self, request_id: bytes) -> bytes | None:
+        """Returns what is known of a request, in JSON; None where that is nothing."""
+        return self.key_pool.traces.answer(request_id)
 
     def _compile(self, config: Config, routes: dict[str, Route]) -> None:
         whole = msgspec.structs.replace(config, routes=routes)

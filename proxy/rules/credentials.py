@@ -17,7 +17,7 @@ class Kind(StrEnum):
     OAUTH = "oauth"
 
 
-class Credential(msgspec.Struct, frozen=True, array_like=True):
+class Credential(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """A credential as workers get it. It may be chosen unless `enabled` is false.
 
     `secret` is encrypted for the purpose `credential:ID` (`secrets.py`). The figures are those of the database when it
@@ -56,7 +56,7 @@ class BanCause(StrEnum):
 SOFT = frozenset((BanCause.OVERLOADED, BanCause.FAILING, BanCause.NOT_ENTITLED))
 
 
-class Ban(msgspec.Struct, frozen=True, array_like=True):
+class Ban(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """The state of a credential, for one model or all, that is not simply usable. Times in seconds since 1970.
 
     `until_s` is when it ends: then one request, and one only, may try (the **probe**), which must have begun before

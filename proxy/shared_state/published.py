@@ -11,9 +11,12 @@ from typing import NamedTuple
 
 import msgspec
 
-from proxy.config import Route
+from proxy.config import KeyPool, Route
 
 ROUTES = "routes"
+
+UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError)
+"""What msgspec raises for bytes that are not what they should be."""
 
 
 class Mark(NamedTuple):
@@ -27,11 +30,15 @@ class Mark(NamedTuple):
 
 
 class RoutesSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """All routes, as of a version of the configuration, which was made at `made_ms` (milliseconds since 1970)."""
+    """All routes and the key pool's settings, as of a version of the configuration.
+
+    That was made at `made_ms` (milliseconds since 1970).
+    """
 
     version: int
     routes: dict[str, Route]
     made_ms: int = 0
+    key_pool: KeyPool = KeyPool()
 
     @property
     def mark(self) -> Mark:
@@ -42,6 +49,7 @@ class _RawSection(msgspec.Struct, forbid_unknown_fields=True):
     version: int
     routes: dict[str, msgspec.Raw]
     made_ms: int = 0
+    key_pool: KeyPool = KeyPool()
 
 
 _encoder = msgspec.msgpack.Encoder()
@@ -65,14 +73,17 @@ class RoutesReader:
 
     def read(self, data: bytes) -> RoutesSection:
         """Raises msgspec.DecodeError where it is none, or has fields that this version does not know."""
-        section = _raw_decoder.decode(data)
         before, known, decode = self._raw, self._routes, _route_decoder.decode
-        routes = {
-            prefix: known[prefix] if before.get(prefix) == raw else decode(raw)
-            for prefix, raw in section.routes.items()
-        }
+        try:
+            section = _raw_decoder.decode(data)
+            routes = {
+                prefix: known[prefix] if before.get(prefix) == raw else decode(raw)
+                for prefix, raw in section.routes.items()
+            }
+        except UnicodeDecodeError as error:
+            raise msgspec.DecodeError(str(error)) from None
         self._raw, self._routes = section.routes, routes
-        return RoutesSection(section.version, routes, section.made_ms)
+        return RoutesSection(section.version, routes, section.made_ms, section.key_pool)
 
 
 def decode_routes(data: bytes) -> RoutesSection:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.config import Forwarded, Route, UpstreamTls
+from proxy.config import Algorithm, Forwarded, KeyPool, PoolGroup, Route, UpstreamTls
 from proxy.shared_state import published
 from proxy.shared_state.published import RoutesSection
 
@@ -30,6 +30,14 @@ def test_a_section_comes_back_as_it_was() -> None:
     assert published.decode_routes(published.encode_routes(SECTION)) == SECTION
 
 
+def test_the_settings_of_the_key_pool_come_back_as_they_were_and_are_the_defaults_where_they_are_missing() -> None:
+    key_pool = KeyPool(algorithm=Algorithm.RANDOM, retry_statuses=(429,), groups={"a": PoolGroup(name="A", priority=1)})
+    section = RoutesSection(7, {}, 5, key_pool)
+    assert published.decode_routes(published.encode_routes(section)) == section
+    before = msgspec.msgpack.encode({"version": 7, "routes": {}, "made_ms": 5})
+    assert published.decode_routes(before) == RoutesSection(7, {}, 5, KeyPool())
+
+
 @given(st.binary(max_size=200))
 def test_garbage_is_refused_with_one_kind_of_error(data: bytes) -> None:
     with pytest.raises(msgspec.DecodeError):
@@ -45,6 +53,7 @@ def test_garbage_is_refused_with_one_kind_of_error(data: bytes) -> None:
         {"version": 1, "routes": {"/a": {}}},
         {"version": 1, "routes": {"/a": {"target": "http://a.example", "unknown": 1}}},
         {"version": 1, "routes": {"/a": {"target": "http://a.example", "max_connections": 0}}},
+        msgspec.Raw(b"\x82\xa7version\x01\xa6routes\x81\xa1\xff\x80"),
     ],
 )
 def test_what_this_version_does_not_know_is_refused(value: object) -> None:
