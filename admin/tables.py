@@ -192,9 +192,9 @@ credentials = Table(
 )
 
 # One row: the number of the last change of credentials, and since when its numbers count (milliseconds since 1970).
-# What is published with another time is published anew. `forgotten` is up to which change tombstones are gone. Who changes
-# credentials in a way that workers are to know of counts up first, and so holds the row until the transaction ends.
-# Numbers are committed in their order therefore, and whoever looks for later ones than he knows misses none.
+# What is published with another time is published anew. `forgotten` is up to which change tombstones are gone. Who
+# changes credentials in a way that workers are to know of counts up first, and so holds the row until the transaction
+# ends. Numbers are committed in their order therefore: whoever looks for later ones than he knows misses none.
 credentials_version = Table(
     "credentials_version",
     metadata,

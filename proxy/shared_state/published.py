@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from proxy.config import Route
+from proxy.config import KeyPool, Route
 
 ROUTES = "routes"
 
@@ -32,6 +32,7 @@ class RoutesSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     version: int
     routes: dict[str, Route]
     made_ms: int = 0
+    key_pool: KeyPool = KeyPool()
 
     @property
     def mark(self) -> Mark:
@@ -42,6 +43,7 @@ class _RawSection(msgspec.Struct, forbid_unknown_fields=True):
     version: int
     routes: dict[str, msgspec.Raw]
     made_ms: int = 0
+    key_pool: KeyPool = KeyPool()
 
 
 _encoder = msgspec.msgpack.Encoder()
@@ -72,7 +74,7 @@ class RoutesReader:
             for prefix, raw in section.routes.items()
         }
         self._raw, self._routes = section.routes, routes
-        return RoutesSection(section.version, routes, section.made_ms)
+        return RoutesSection(section.version, routes, section.made_ms, section.key_pool)
 
 
 def decode_routes(data: bytes) -> RoutesSection:
