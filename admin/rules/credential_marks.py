@@ -36,6 +36,11 @@ def digest(secret: str) -> str:
     return hashlib.sha256(secret.encode()).hexdigest()
 
 
+def search_text(credential_id: str, secret_masked: str, notes: str) -> str:
+    """What a search looks through."""
+    return f"{credential_id} {secret_masked} {notes}".lower()
+
+
 def new_ids(now_ms: int, first: int, count: int) -> list[str]:
     """Ids in ascending order. `first` is random, below ID_NUMBERS - count: it tells batches of one moment apart."""
     return [f"key_{now_ms:013d}{number:06d}" for number in range(first, first + count)]

@@ -99,6 +99,7 @@ def rows(secrets: Secrets, entries: Mapping[str, NewCredential], version: int, n
             "kind": Kind.KEY,
             "status": Status.ACTIVE if one.enabled else Status.DISABLED,
             "notes": one.notes,
+            "search": credential_marks.search_text(name, credential_marks.masked(one.secret), one.notes),
             "version": version,
             "created_at": now_ms,
             "updated_at": now_ms,

@@ -1,9 +1,9 @@
 """Credentials as lists: pages by key or by number, and how many there are. In the order in which they were added."""
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from sqlalchemy import ColumnElement, func, or_, select, tuple_
+from sqlalchemy import ColumnElement, func, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from admin.services.credential_rows import COLUMNS, Status, StoredCredential, has_status, stored
@@ -88,8 +88,7 @@ def _conditions(wanted: Filter, now_ms: int) -> list[ColumnElement[bool]]:
     if wanted.provider is not None:
         found.append(_ROW.provider == wanted.provider)
     if wanted.q:
-        texts: tuple[Any, ...] = (_ROW.notes, _ROW.masked, _ROW.id)
-        found.append(or_(*(text.icontains(wanted.q, autoescape=True) for text in texts)))
+        found.append(_ROW.search.contains(wanted.q.lower(), autoescape=True))
     return found
 
 

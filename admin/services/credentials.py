@@ -11,7 +11,7 @@ from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from admin.database import Database
-from admin.rules import key_lists
+from admin.rules import credential_marks, key_lists
 from admin.rules.key_lists import InvalidLine, NewCredential
 from admin.services import credential_additions, credential_changes, credential_exports, credential_lists
 from admin.services.credential_additions import Became, Outcome, purpose
@@ -154,7 +154,9 @@ class Credentials:
         """
         values: dict[str, Any] = {}
         if notes is not None:
+            shown = (await self.existing(credential_id)).masked
             values["notes"] = _checked_notes(notes)
+            values["search"] = credential_marks.search_text(credential_id, shown, notes)
         if group is not None:
             values["pool_group"] = group
         if status is not None:
@@ -163,7 +165,8 @@ class Credentials:
             values["tokens_used"], values["tokens_total"] = tokens
         if not values:
             return await self.existing(credential_id)
-        await self._change([credential_id], values)
+        if await self._change([credential_id], values) == 0:
+            raise NoSuchCredential(credential_id)
         return await self.existing(credential_id)
 
     async def toggle(self, credential_id: str, *, status: Status | None = None) -> StoredCredential:
