@@ -27,7 +27,10 @@ class Mark(NamedTuple):
 
 
 class RoutesSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """All routes, as of a version of the configuration, which was made at `made_ms` (milliseconds since 1970)."""
+    """All routes and the key pool's settings, as of a version of the configuration.
+
+    That was made at `made_ms` (milliseconds since 1970).
+    """
 
     version: int
     routes: dict[str, Route]
