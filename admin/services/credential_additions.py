@@ -6,40 +6,21 @@ A secret is encrypted while the lock of the configuration is held, as rotations 
 import asyncio
 import secrets as randomness
 from collections.abc import Collection, Mapping, Sequence
-from enum import StrEnum
-from typing import Any, NamedTuple
+from typing import Any
 
 from sqlalchemy import delete, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from admin.rules import credential_marks, key_lists
 from admin.rules.key_lists import InvalidLine, NewCredential
+from admin.rules.key_records import LineOutcome, LineResult, Status, TestResult
 from admin.services import credential_version
-from admin.services.credential_rows import Status, TestResult
 from admin.services.edits import lock_configuration, read_key_pool
 from admin.tables import credentials, credentials_gone
 from proxy.rules.credentials import DEFAULT_GROUP, Kind
 from proxy.secrets import Secrets
 
 _ROW = credentials.c
-
-
-class Became(StrEnum):
-    """What became of a line."""
-
-    ADDED = "added"
-    DUPLICATE = "duplicate"
-    INVALID = "invalid"
-
-
-class Outcome(NamedTuple):
-    """`id` is that of the credential that is there now; `reason` says why there is none."""
-
-    line: int
-    masked: str
-    became: Became
-    id: str | None = None
-    reason: str = ""
 
 
 def purpose(credential_id: str) -> str:
@@ -49,7 +30,7 @@ def purpose(credential_id: str) -> str:
 
 async def add(
     connection: AsyncConnection, secrets: Secrets, entries: Sequence[key_lists.Read], now_ms: int
-) -> list[Outcome]:
+) -> list[LineResult]:
     """Adds a few thousand at most; returns what became of each, in their order."""
     await lock_configuration(connection)
     groups = {DEFAULT_GROUP, *(await read_key_pool(connection)).groups}
@@ -58,18 +39,18 @@ async def add(
     ids = credential_marks.new_ids(
         now_ms, randomness.randbelow(credential_marks.ID_NUMBERS - len(entries)), len(entries)
     )
-    outcomes: list[Outcome] = []
+    results: list[LineResult] = []
     fresh: dict[str, NewCredential] = {}
     for one, digest, name in zip(entries, digests, ids, strict=True):
-        outcome = _outcome(one, digest, name, groups, known)
-        if outcome.became is Became.ADDED and isinstance(one, NewCredential):
+        result = _result(one, digest, name, groups, known)
+        if result.outcome is LineOutcome.ADDED and isinstance(one, NewCredential):
             known[digest] = name
             fresh[name] = one
-        outcomes.append(outcome)
+        results.append(result)
     if fresh:
         version = await credential_version.next_version(connection)
         await connection.execute(insert(credentials), await asyncio.to_thread(rows, secrets, fresh, version, now_ms))
-    return outcomes
+    return results
 
 
 async def put(
@@ -116,15 +97,16 @@ def _digests(entries: Sequence[key_lists.Read]) -> list[str]:
     return [credential_marks.digest(one.secret) if isinstance(one, NewCredential) else "" for one in entries]
 
 
-def _outcome(one: key_lists.Read, digest: str, name: str, groups: Collection[str], known: Mapping[str, str]) -> Outcome:
+def _result(
+    one: key_lists.Read, digest: str, name: str, groups: Collection[str], known: Mapping[str, str]
+) -> LineResult:
     if isinstance(one, InvalidLine):
-        return Outcome(one.line, one.masked, Became.INVALID, reason=one.reason)
-    masked = credential_marks.masked(one.secret)
+        return LineResult(one.line, LineOutcome.INVALID, problem=one.reason)
     if one.group not in groups:
-        return Outcome(one.line, masked, Became.INVALID, reason=f"there is no group {one.group}")
+        return LineResult(one.line, LineOutcome.INVALID, problem=f"there is no group {one.group}")
     if digest in known:
-        return Outcome(one.line, masked, Became.DUPLICATE, known[digest])
-    return Outcome(one.line, masked, Became.ADDED, name)
+        return LineResult(one.line, LineOutcome.DUPLICATE, known[digest])
+    return LineResult(one.line, LineOutcome.ADDED, name)
 
 
 async def _known(connection: AsyncConnection, digests: Sequence[str]) -> dict[str, str]:

@@ -8,8 +8,9 @@ import msgspec
 from sqlalchemy import Row, Select, select, tuple_
 
 from admin.database import Database
+from admin.rules.key_records import Status
 from admin.services.credential_additions import purpose
-from admin.services.credential_rows import Status, has_status, status_of
+from admin.services.credential_rows import IS_KEY, has_status, status_of
 from admin.tables import credentials
 from proxy.secrets import Secrets
 
@@ -34,14 +35,14 @@ class Exported(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def export(
-    database: Database, secrets: Secrets, status: Status | None, now_ms: Callable[[], int]
+    database: Database, secrets: Secrets, status: Status | None, group: str | None, now_ms: Callable[[], int]
 ) -> AsyncIterator[Exported]:
-    """All, or those of a status, in the order in which they were added. Raises SecretError."""
+    """All keys, or those of a status or a group, in the order in which they were added. Raises SecretError."""
     after = (-1, "")
     while True:
         at_ms = now_ms()
         async with database.read() as connection:
-            rows = (await connection.execute(_behind(after, status, at_ms))).all()
+            rows = (await connection.execute(_behind(after, status, group, at_ms))).all()
         for one in await asyncio.to_thread(_exported, secrets, rows, at_ms):
             yield one
         if len(rows) < ROWS_MAX:
@@ -49,11 +50,13 @@ async def export(
         after = (rows[-1].created_at, rows[-1].id)
 
 
-def _behind(after: tuple[int, str], status: Status | None, now_ms: int) -> Select[Any]:
+def _behind(after: tuple[int, str], status: Status | None, group: str | None, now_ms: int) -> Select[Any]:
     columns = (_ROW.id, _ROW.secret, _ROW.notes, _ROW.pool_group, _ROW.status, _ROW.banned_until, _ROW.created_at)
-    query = select(*columns).where(tuple_(_ROW.created_at, _ROW.id) > after)
+    query = select(*columns).where(IS_KEY, tuple_(_ROW.created_at, _ROW.id) > after)
     if status is not None:
         query = query.where(has_status(status, now_ms))
+    if group is not None:
+        query = query.where(_ROW.pool_group == group)
     return query.order_by(_ROW.created_at, _ROW.id).limit(ROWS_MAX)
 
 

@@ -1,33 +1,20 @@
 """A credential as it lies in SQL and as operators see it: everything but its secret."""
 
-from enum import StrEnum
 from typing import Any
 
 import msgspec
 from sqlalchemy import ColumnElement, Row, and_, or_
 
+from admin.rules.credential_marks import KEY_IDS
+from admin.rules.key_records import Status, TestResult
 from admin.tables import credentials
 from proxy.rules.credentials import BanCause, Kind
 
 _ROW = credentials.c
 
 
-class Status(StrEnum):
-    """BANNED is one that is enabled, and put aside for all models just now."""
-
-    ACTIVE = "active"
-    DISABLED = "disabled"
-    BANNED = "banned"
-
-
-class TestResult(StrEnum):
-    """What the last test call with a credential came to."""
-
-    __test__ = False  # it is no test
-
-    UNTESTED = "untested"
-    SUCCESS = "success"
-    FAILED = "failed"
+IS_KEY = _ROW.id.between(*KEY_IDS)
+"""Whether it is a key, and no token of OAuth: told by the id, which every index of a list has in it."""
 
 
 class StoredCredential(msgspec.Struct, frozen=True, kw_only=True):

@@ -5,18 +5,38 @@ from collections.abc import Sequence
 from sqlalchemy import select
 
 from admin.database import Database
-from admin.services.credential_additions import Became, Outcome
-from admin.services.credential_changes import BanName
+from admin.rules.key_records import LineOutcome
+from admin.services.credential_bans import BanName
+from admin.services.credential_statistics import CredentialStatistics
 from admin.services.credentials import Credentials
 from admin.services.edits import Editor
-from admin.services.key_pool import KeyPools
+from admin.services.key_pool import KeyPoolSettings
+from admin.services.pool_groups import PoolGroups
+from admin.services.routes import Routes
 from admin.services.versions import Versions
 from admin.tables import credentials, credentials_gone, credentials_version
 from proxy.config import PoolGroup
+from proxy.rules.credentials import Ban
 from proxy.secrets import Secrets, new_key
 
 NOW_MS = 1_763_700_000_000
 SECRET = "sk-ant-0123456789-0123456789-canary"
+
+
+class Bans:
+    """Remembers what was done to bans; all begin, unless `refused`."""
+
+    def __init__(self) -> None:
+        self.begun: dict[str, Ban] = {}
+        self.ended: list[BanName] = []
+        self.refused = False
+
+    async def begin(self, credential: str, ban: Ban) -> bool:
+        self.begun[credential] = ban
+        return not self.refused
+
+    async def end(self, bans: Sequence[BanName]) -> None:
+        self.ended += bans
 
 
 class Pool:
@@ -26,30 +46,29 @@ class Pool:
         self.database = database
         self.now_ms = NOW_MS
         self.told = 0
-        self.lifted: list[BanName] = []
+        self.bans = Bans()
         editor = Editor(database, lambda _: None, lambda: self.now_ms)
         self.secrets = secrets or Secrets([new_key()], "test")
-        self.credentials = Credentials(database, self.secrets, lambda: self.now_ms)
-        self.key_pool = KeyPools(editor, lambda: self.now_ms)
+        self.credentials = Credentials(database, self.secrets, lambda: self.now_ms, self.bans)
+        self.key_pool = KeyPoolSettings(editor)
+        self.groups = PoolGroups(editor, lambda: self.now_ms)
+        self.statistics = CredentialStatistics(database, lambda: self.now_ms)
         self.versions = Versions(editor)
-        self.credentials.notify = self.key_pool.moved = self.tell
-        self.credentials.lift = self.lift
+        self.routes = Routes(editor)
+        self.credentials.notify = self.groups.notify = self.tell
 
     def tell(self) -> None:
         self.told += 1
 
-    async def lift(self, bans: Sequence[BanName]) -> None:
-        self.lifted += bans
-
     async def added(self, *secrets: str, group: str = "default") -> list[str]:
         """The ids of credentials that were not there."""
-        outcomes: Sequence[Outcome] = await self.credentials.import_text(text="\n".join(secrets), group=group)
-        assert {one.became for one in outcomes} == {Became.ADDED}
-        return [one.id or "" for one in outcomes]
+        results = await self.credentials.import_text(text="\n".join(secrets), group=group)
+        assert {one.outcome for one in results} == {LineOutcome.ADDED}
+        return [one.id or "" for one in results]
 
     async def group(self, *names: str) -> None:
         for name in names:
-            await self.key_pool.create_group(name, PoolGroup(), "test")
+            await self.groups.create(id=name, group=PoolGroup(), actor="test")
 
     async def secret_of(self, credential_id: str) -> str:
         """As it lies in the table."""
