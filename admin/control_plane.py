@@ -126,7 +126,7 @@ async def prepare(config: Config) -> str:
         settings = Settings(database)
         token_hash = await admin_token(config.admin, settings)
         refuse_to_start(config.admin.host, token_hash)
-        await apply_file(config.routes, Routes(editor(config, database)))
+        await apply_file(config.routes, Routes(editor(config, database)), config.key_pool)
     return token_hash
 
 

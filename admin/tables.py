@@ -34,6 +34,7 @@ metadata = MetaData(
 MYSQL: dict[str, Any] = {"mysql_engine": "InnoDB", "mysql_charset": "utf8mb4", "mysql_collate": "utf8mb4_bin"}
 
 Prefix = String(PREFIX_LENGTH_MAX).with_variant(String(PREFIX_LENGTH_MAX, collation="C"), "postgresql")
+CredentialId = String(64).with_variant(String(64, collation="C"), "postgresql")
 # MySQL's TEXT ends at 64 KB.
 LongText = Text().with_variant(mysql.LONGTEXT(), "mysql")
 # MySQL's BLOB ends at 64 KB.
@@ -147,5 +148,111 @@ events_dropped = Table(
     **MYSQL,
 )
 
+# Credentials, above all the keys of the key pool. `digest` is the SHA-256 of the secret, so that none is there twice.
+# `search` is what a search looks through, in lower case: one column, since SQLite reads 100,000 rows in 50 ms so.
+# `version` is that of its last change that workers are to know of; counts are none. `banned_at` to `ban_status` mirror
+# a ban of all models, whose truth is in Redis; times are milliseconds, `banned_until` of a ban that ended by itself
+# just lies in the past.
+credentials = Table(
+    "credentials",
+    metadata,
+    Column("id", CredentialId, primary_key=True),
+    Column("digest", String(64), nullable=False, unique=True),
+    Column("secret", Text, nullable=False),
+    Column("masked", String(32), nullable=False),
+    Column("provider", String(32), nullable=False),
+    Column("pool_group", String(64), nullable=False),
+    Column("kind", String(16), nullable=False),
+    Column("status", String(16), nullable=False),
+    Column("notes", Text, nullable=False),
+    Column("search", Text, nullable=False),
+    Column("version", BigInteger, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("updated_at", BigInteger, nullable=False),
+    Column("last_used_at", BigInteger),
+    Column("requests", BigInteger, nullable=False),
+    Column("successes", BigInteger, nullable=False),
+    Column("errors", BigInteger, nullable=False),
+    Column("last_error", String(64)),
+    Column("last_error_status", Integer),
+    Column("last_error_at", BigInteger),
+    Column("last_test_at", BigInteger),
+    Column("last_test_result", String(16), nullable=False),
+    Column("banned_at", BigInteger),
+    Column("ban_cause", String(32)),
+    Column("banned_until", BigInteger),
+    Column("ban_status", Integer),
+    Column("tokens_used", BigInteger),
+    Column("tokens_total", BigInteger),
+    Index(None, "created_at", "id"),
+    Index(None, "status", "created_at", "id", "banned_until"),
+    Index(None, "pool_group", "created_at", "id", "status", "banned_until"),
+    Index(None, "provider", "created_at", "id"),
+    Index(None, "banned_until"),
+    Index(None, "version"),
+    **MYSQL,
+)
+
+# One row: the number of the last change of credentials, and since when its numbers count (milliseconds since 1970).
+# What is published with another time is published anew. `forgotten` is up to which change tombstones are gone. Who
+# changes credentials in a way that workers are to know of counts up first, and so holds the row until the transaction
+# ends. Numbers are committed in their order therefore: whoever looks for later ones than he knows misses none.
+credentials_version = Table(
+    "credentials_version",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("number", BigInteger, nullable=False),
+    Column("made_at", BigInteger, nullable=False),
+    Column("forgotten", BigInteger, nullable=False),
+    **MYSQL,
+)
+
+# Credentials that were removed, by the change that did so, until every publisher will have told it.
+credentials_gone = Table(
+    "credentials_gone",
+    metadata,
+    Column("id", CredentialId, primary_key=True),
+    Column("version", BigInteger, nullable=False),
+    Column("removed_at", BigInteger, nullable=False),
+    Index(None, "version"),
+    **MYSQL,
+)
+
+# A mirror of the bans for one model each. Times in milliseconds since 1970.
+credential_bans = Table(
+    "credential_bans",
+    metadata,
+    Column("credential", CredentialId, primary_key=True),
+    Column("model", String(255), primary_key=True),
+    Column("cause", String(32), nullable=False),
+    Column("banned_at", BigInteger, nullable=False),
+    Column("banned_until", BigInteger, nullable=False),
+    Column("status", Integer, nullable=False),
+    **MYSQL,
+)
+
+# What was asked with a credential in a day or an hour that began at `start_s` (Unix time); with the empty id, with all.
+credential_statistics = Table(
+    "credential_statistics",
+    metadata,
+    Column("period_s", Integer, primary_key=True, autoincrement=False),
+    Column("start_s", BigInteger, primary_key=True, autoincrement=False),
+    Column("credential", CredentialId, primary_key=True),
+    Column("requests", BigInteger, nullable=False),
+    Column("successes", BigInteger, nullable=False),
+    Column("errors", BigInteger, nullable=False),
+    **MYSQL,
+)
+
+# The last delta of each worker that is in `credentials`, as `statistics_workers`.
+credential_workers = Table(
+    "credential_workers",
+    metadata,
+    Column("worker", String(64), primary_key=True),
+    Column("sequence", BigInteger, nullable=False),
+    Column("seen_at", BigInteger, nullable=False),
+    **MYSQL,
+)
+
 # All columns of secrets: what a rotation of the key (`rotation.py`) writes anew.
-ENCRYPTED: tuple[Encrypted, ...] = ()
+ENCRYPTED: tuple[Encrypted, ...] = (Encrypted(credentials, "secret", "credential"),)

@@ -34,7 +34,26 @@ ALIASES: dict[Field, tuple[str, ...]] = {
     ("admin", "token"): ("ADMIN_PASSWORD", "ADMIN_ACCESS_KEY", "ADMIN_TOKEN"),
     ("redis", "url"): ("API_PROXY_REDIS_URL", "REDIS_URL"),
     ("database", "url"): ("DATABASE_URL",),
+    ("credentials", "api_key"): ("FACTORY_API_KEY",),
+    ("credentials", "refresh_token"): ("DROID_REFRESH_KEY",),
+    **{
+        ("key_pool", name): (f"KEY_POOL_{name.upper()}",)
+        for name in (
+            "algorithm",
+            "retry_enabled",
+            "retry_max",
+            "retry_delay_ms",
+            "auto_ban_enabled",
+            "error_threshold",
+            "ban_402",
+            "ban_401",
+            "concurrent_limit",
+            "request_timeout_ms",
+        )
+    },
 }
+# What a text cannot say.
+NOT_IN_VARIABLES: frozenset[Field] = frozenset({("key_pool", "groups")})
 
 
 def own_variable(field: Field) -> str:
@@ -44,7 +63,12 @@ def own_variable(field: Field) -> str:
 
 
 FIELDS: tuple[Field, ...] = (
-    *((section, name) for section, struct in structs.SECTIONS.items() for name in struct.__struct_fields__),
+    *(
+        (section, name)
+        for section, struct in structs.SECTIONS.items()
+        for name in struct.__struct_fields__
+        if (section, name) not in NOT_IN_VARIABLES
+    ),
     ("", "data_dir"),
 )
 VARIABLES: dict[str, Field] = {

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from proxy import settings
-from proxy.config import Config, Route
-from proxy.sources import dotenv
+from proxy.config import Config, Route, Struct
+from proxy.sources import dotenv, structs
 from proxy.sources.default_routes import DEFAULT_ROUTES
 
 ROOT = Path(__file__).parents[1]
@@ -81,3 +81,10 @@ def test_the_example_of_a_dotenv_file_is_the_defaults(tmp_path: Path) -> None:
 def test_the_example_of_a_configuration_is_usable(tmp_path: Path) -> None:
     config = settings.load({"config": str(ROOT / "relaygate.example.yaml")}, {}, tmp_path)
     assert config.routes["/claude"] == Route(target="https://api.anthropic.com")
+
+
+@pytest.mark.parametrize("struct", [Route, *structs.SECTIONS.values()])
+def test_every_option_is_described(struct: type[Struct]) -> None:
+    text = (ROOT / "docs" / "options.md").read_text()
+    missing = [name for name in struct.__struct_fields__ if not re.search(rf"^\| `(\w+\.)?{name}` \|", text, re.M)]
+    assert missing == []

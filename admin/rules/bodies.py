@@ -3,6 +3,7 @@
 A refusal tells the type that was found, never the value: that may be a secret.
 """
 
+from collections.abc import Collection
 from typing import Any, TypeVar
 
 import msgspec
@@ -33,40 +34,56 @@ def read(struct: type[AnyStruct], body: bytes) -> AnyStruct:
 
 def fields(struct: type[msgspec.Struct], body: bytes) -> dict[str, Any]:
     """Returns those fields of a struct that a body gives."""
+    return _fields(struct, decoded(body), "")
+
+
+def decoded(body: bytes) -> Any:
+    """Returns what a body says as plain values."""
     try:
-        value = msgspec.json.decode(body)
+        return msgspec.json.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         reason = str(error) if isinstance(error, msgspec.DecodeError) else "it cannot be decoded"
         raise BodyError(f"the body is not JSON: {reason}") from None
-    return _fields(struct, value, "")
+
+
+def mapping(given: Any, where: str) -> dict[str, Any]:
+    """Returns what has to be an object; `where` it stands is empty for the whole body."""
+    if not isinstance(given, dict):
+        raise BodyError(f"{where or 'the body'}: found {_found(given)}, expected an object")
+    return given
+
+
+def unknown(where: str, name: str, known: Collection[str]) -> BodyError:
+    """Returns the refusal of a name that is not known at a place, which ends with it."""
+    return BodyError(f"{where.removesuffix(name)}{_shown(name)}: unknown field, {structs.nearest(name, known)}")
+
+
+def value(type_: Any, given: Any, where: str) -> Any:
+    """Returns what is given as a type that a struct's field may have."""
+    if isinstance(type_, type) and issubclass(type_, msgspec.Struct):
+        return _built(type_, _fields(type_, given, where), f"{where}.")
+    try:
+        return msgspec.convert(given, type_, strict=True)
+    except msgspec.ValidationError:
+        expected = _expectation(inspect.type_info(type_))
+        raise BodyError(f"{where}: found {_found(given)}, expected {expected}") from None
 
 
 def _built(struct: type[AnyStruct], given: dict[str, Any], prefix: str) -> AnyStruct:
     for field in msgspec.structs.fields(struct):
         if field.required and field.name not in given:
-            raise BodyError(f"{prefix}{field.name}: missing")
+            raise BodyError(f"{prefix}{field.encode_name}: missing")
     return struct(**given)
 
 
-def _fields(struct: type[msgspec.Struct], value: Any, where: str) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        raise BodyError(f"{where or 'the body'}: found {_found(value)}, expected an object")
-    types = {field.name: field.type for field in msgspec.structs.fields(struct)}
+def _fields(struct: type[msgspec.Struct], given: Any, where: str) -> dict[str, Any]:
+    fields = {field.encode_name: field for field in msgspec.structs.fields(struct)}
     prefix = f"{where}." if where else ""
-    for name in value:
-        if name not in types:
-            raise BodyError(f"{prefix}{_shown(name)}: unknown field, {structs.nearest(name, types)}")
-    return {name: _field(types[name], item, f"{prefix}{name}") for name, item in value.items()}
-
-
-def _field(type_: Any, value: Any, where: str) -> Any:
-    if isinstance(type_, type) and issubclass(type_, msgspec.Struct):
-        return _built(type_, _fields(type_, value, where), f"{where}.")
-    try:
-        return msgspec.convert(value, type_, strict=True)
-    except msgspec.ValidationError:
-        expected = _expectation(inspect.type_info(type_))
-        raise BodyError(f"{where}: found {_found(value)}, expected {expected}") from None
+    found = mapping(given, where)
+    for name in found:
+        if name not in fields:
+            raise unknown(f"{prefix}{name}", name, fields)
+    return {fields[name].name: value(fields[name].type, item, f"{prefix}{name}") for name, item in found.items()}
 
 
 def _expectation(info: inspect.Type) -> str:

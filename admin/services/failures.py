@@ -11,3 +11,39 @@ class NoSuchRoute(Exception):  # noqa: N818 - it says what is not there
 
 class NoSuchVersion(Exception):  # noqa: N818 - it says what is not there
     """No version of the configuration has this number."""
+
+
+class DuplicateKey(Exception):  # noqa: N818 - it says what is there
+    """A credential of this secret is there already."""
+
+
+class NoSuchKey(Exception):  # noqa: N818 - it says what is not there
+    """No credential has this id."""
+
+
+class DuplicateGroup(Exception):  # noqa: N818 - it says what is there
+    """A pool group of this id is there already."""
+
+
+class NoSuchGroup(Exception):  # noqa: N818 - it says what is not there
+    """No pool group has this id."""
+
+
+class GroupInUse(Exception):  # noqa: N818 - it says what is there
+    """The group cannot be deleted: it is `default`, or a route names it."""
+
+
+class NoRouteForKey(Exception):  # noqa: N818 - it says what is not there
+    """No route may use this key, so there is no upstream to test it with."""
+
+
+class TestsRunning(Exception):  # noqa: N818 - it says what happens
+    """All keys are being tested already."""
+
+
+class TooManyListeners(Exception):  # noqa: N818 - it says what is there
+    """As many listen to the live log as may."""
+
+
+class InvalidCredential(Exception):  # noqa: N818 - it says what is wrong
+    """A credential that cannot be used, and why; without its secret."""

@@ -8,6 +8,7 @@ table of what a type cannot say.
 import difflib
 import functools
 import re
+import typing
 from collections.abc import Callable, Collection
 from enum import StrEnum
 from pathlib import PurePath
@@ -20,8 +21,12 @@ from proxy.config import (
     Admin,
     Config,
     ConfigError,
+    Credentials,
+    CredentialSource,
     Database,
+    KeyPool,
     ListenerTls,
+    PoolGroup,
     Redis,
     Retention,
     Route,
@@ -41,11 +46,16 @@ CHECKS: dict[tuple[type[Struct], str], Callable[[str], str]] = {
     (Admin, "trusted_proxies"): values.network,
     (Route, "target"): values.target,
     (Route, "via"): values.via,
+    (Route, "credential_field"): values.credential_field,
+    (Route, "pool_groups"): values.group_id,
     (Server, "tracing"): values.target,
     (UpstreamTls, "server_name"): values.host_name,
+    (Credentials, "api_key"): values.secret,
+    (Credentials, "refresh_token"): values.secret,
+    (Credentials, "token_url"): values.target,
 }
 FILES = (
-    {(Config, "data_dir")}
+    {(Config, "data_dir"), (Credentials, "auth_file")}
     | {(ListenerTls, name) for name in ("certificate", "key", "client_ca")}
     | {(UpstreamTls, name) for name in ("ca", "certificate", "key")}
 )
@@ -55,12 +65,26 @@ SECTIONS: dict[str, type[Struct]] = {
     "redis": Redis,
     "database": Database,
     "retention": Retention,
+    "credentials": Credentials,
+    "key_pool": KeyPool,
 }
 """The sections whose fields other layers may set too."""
+SECRETS: frozenset[tuple[type[Struct], str]] = frozenset(
+    {(Credentials, "api_key"), (Credentials, "refresh_token"), (Admin, "token")}
+)
+"""Never shown, also where they are refused."""
+FROM_POOL = frozenset({CredentialSource.POOL, CredentialSource.AUTO})
 fields_of = functools.cache(msgspec.structs.fields)
 """A struct's fields. To evaluate the annotations anew for each of 10,000 routes takes a second."""
 # A password in a URL is refused, and must not be printed while doing so.
 _USERINFO = re.compile(r"(?<=//)[^/]*(?=@)")
+
+
+class _Secret:
+    """Stands in a message for what may not be in it."""
+
+
+_SECRET = _Secret()
 
 
 class Given(NamedTuple):
@@ -119,6 +143,30 @@ class Reader:
                 raise ConfigError(self.where(path), ".".join(path), f"the same prefix as {spelled[prefix]}")
             spelled[prefix] = key
             read[prefix] = self._struct(Route, {"target": value} if isinstance(value, str) else value, path)
+            self._refuse_odd_credential(read[prefix], path)
+        return read
+
+    def _refuse_odd_credential(self, route: Route, path: yaml_document.Path) -> None:
+        """What a route says of credentials and would not do."""
+        if route.pool_groups and route.credential not in FROM_POOL:
+            self._refuse_beside(route, "pool_groups", "credential: pool or auto", path)
+        if route.credential_field is not None and route.credential is CredentialSource.CLIENT:
+            self._refuse_beside(route, "credential_field", "a credential other than the client's own", path)
+
+    def _refuse_beside(self, route: Route, name: str, expected: str, path: yaml_document.Path) -> None:
+        here = (*path, name)
+        problem = f"not with credential: {route.credential.value}, expected {expected}"
+        raise ConfigError(self.where(here), ".".join(here), problem)
+
+    def _groups(self, value: Any, path: yaml_document.Path) -> dict[str, PoolGroup]:
+        read: dict[str, PoolGroup] = {}
+        for key, group in self._mapping(value, path).items():
+            here = (*path, key)
+            try:
+                values.group_id(key)
+            except ValueError as error:
+                raise ConfigError(self.where(here), ".".join(here), f"not a group, expected {error}") from None
+            read[key] = self._struct(PoolGroup, group, here)
         return read
 
     def _struct(self, struct: type[AnyStruct], value: Any, path: yaml_document.Path) -> AnyStruct:
@@ -137,7 +185,9 @@ class Reader:
     def _field(self, struct: type[Struct], name: str, type_: Any, value: Any, path: yaml_document.Path) -> Any:
         if isinstance(type_, type) and issubclass(type_, Struct):
             return self._struct(type_, value, path)
-        given = Given(value, self.where(path), ".".join(path))
+        if (struct, name) == (KeyPool, "groups"):
+            return self._groups(value, path)
+        given = _hidden(struct, name, Given(value, self.where(path), ".".join(path)))
         if isinstance(type_, type) and issubclass(type_, StrEnum) and type(value) is int:
             value = str(value)  # `http: 2` means the text
         read = checked(struct, name, convert(type_, value, given), given)
@@ -157,6 +207,11 @@ class Reader:
                 )
 
 
+def _hidden(struct: type[Struct], name: str, given: Given) -> Given:
+    """What stands in messages about a field."""
+    return given._replace(value=_SECRET) if (struct, name) in SECRETS else given
+
+
 def from_text(struct: type[Struct], name: str, given: Given) -> Any:
     """One field from the text of a variable or an option.
 
@@ -167,9 +222,10 @@ def from_text(struct: type[Struct], name: str, given: Given) -> Any:
     if isinstance(type_, type) and issubclass(type_, StrEnum):
         text = text.lower()
     value: Any = None if text == "null" and _may_be_none(type_) else text
-    if type_ == tuple[str, ...]:
+    if typing.get_origin(type_) is tuple:
         value = [item.strip() for item in text.split(",")]
-    return checked(struct, name, convert(type_, value, given, strict=value is None), given)
+    shown_as = _hidden(struct, name, given)
+    return checked(struct, name, convert(type_, value, shown_as, strict=value is None), shown_as)
 
 
 def convert(type_: Any, value: Any, given: Given, *, strict: bool = True) -> Any:
@@ -211,6 +267,8 @@ def expectation(info: inspect.Type) -> str:
             return f"a number from {low:g} to {high:.0f}"
         case inspect.EnumType(cls=cls):
             return f"one of {', '.join(cls)}"
+        case inspect.VarTupleType(item_type=inspect.IntType(ge=low, le=high)):
+            return f"a list of integers from {low} to {high}"
         case inspect.VarTupleType():
             return "a list of text"
         case inspect.BoolType():
@@ -234,5 +292,7 @@ def shown(value: Any) -> str:
         return "a mapping" if isinstance(value, dict) else "a list"
     if isinstance(value, StrEnum):
         return value.value
+    if isinstance(value, _Secret):
+        return "a secret that is not shown"
     text = repr(_USERINFO.sub("***", value) if isinstance(value, str) else value)
     return text if len(text) <= 80 else f"{text[:76]}...{text[-1]}"

@@ -14,6 +14,10 @@ _LABEL = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?<!-)")
 _NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")
 # RFC 9110 §7.6.3: a pseudonym (token) or a host with an optional port.
 _VIA = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+(?::[0-9]{1,5})?")
+# RFC 9110 §5.6.2.
+_TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+_QUERY_NAME = re.compile(r"\?[A-Za-z0-9_.~-]+")
+_GROUP = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _PORT = re.compile(r":[0-9]{1,5}")
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
@@ -90,6 +94,37 @@ def via(text: str) -> str:
     """The pseudonym that this hop gives itself in `Via`."""
     if not _VIA.fullmatch(text):
         raise ValueError("a name for this relay without spaces, such as relaygate or gw.example.com:8000")
+    return text
+
+
+# Fields that tell of the connection, the framing or the target: a credential in one of them would break the request.
+_NO_CREDENTIAL = frozenset(
+    {"connection", "content-length", "expect", "host", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade"}
+)
+
+
+def credential_field(text: str) -> str:
+    """Where a credential goes: the name of a header field, in lower case, or `?name` of a query parameter."""
+    if text.startswith("?"):
+        if not _QUERY_NAME.fullmatch(text):
+            raise ValueError("? and the name of a query parameter, such as ?key")
+        return text
+    if not _TOKEN.fullmatch(text) or text.lower() in _NO_CREDENTIAL:
+        raise ValueError("the name of a header field, such as x-api-key, or ?name of a query parameter")
+    return text.lower()
+
+
+def group_id(text: str) -> str:
+    """The id of a group of the key pool."""
+    if not _GROUP.fullmatch(text):
+        raise ValueError("1 to 64 letters, digits, dots, hyphens and underscores")
+    return text
+
+
+def secret(text: str) -> str:
+    """What goes into a header field as it is. It is never repeated in a message."""
+    if not text or not text.isascii() or not text.isprintable() or " " in text:
+        raise ValueError("ASCII text without spaces and control characters")
     return text
 
 

@@ -9,7 +9,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy import settings
-from proxy.config import Admin, Config, ConfigError, LogLevel, Retention, Route, Server
+from proxy.config import (
+    Admin,
+    Config,
+    ConfigError,
+    Credentials,
+    KeyPool,
+    LogLevel,
+    PoolGroup,
+    Retention,
+    Route,
+    Server,
+)
 from proxy.sources import structs, yaml_document
 from proxy.sources.default_routes import DEFAULT_ROUTES
 from proxy.sources.structs import Given
@@ -345,3 +356,26 @@ def test_what_is_no_list_of_networks_is_refused(tmp_path: Path, text: str, expec
     with pytest.raises(ConfigError) as caught:
         settings.load({}, {}, tmp_path)
     assert str(caught.value).startswith(f"relaygate.yaml:1: admin.trusted_proxies: {expected}")
+
+
+@pytest.mark.parametrize(
+    ("variable", "field"),
+    [
+        ("FACTORY_API_KEY", ("credentials", "api_key")),
+        ("DROID_REFRESH_KEY", ("credentials", "refresh_token")),
+        ("KEY_POOL_ALGORITHM", ("key_pool", "algorithm")),
+        ("KEY_POOL_AUTO_BAN_ENABLED", ("key_pool", "auto_ban_enabled")),
+        ("KEY_POOL_REQUEST_TIMEOUT_MS", ("key_pool", "request_timeout_ms")),
+        ("RELAYGATE_KEY_POOL_BAN_S", ("key_pool", "ban_s")),
+    ],
+)
+def test_the_key_pool_has_the_reference_s_variables(variable: str, field: tuple[str, str]) -> None:
+    assert settings.VARIABLES[variable] == field
+
+
+def test_groups_are_of_the_file_alone(tmp_path: Path) -> None:
+    assert ("key_pool", "groups") not in settings.FIELDS
+    (tmp_path / "relaygate.yaml").write_text("key_pool: {ban_402: false, groups: {main: {priority: 1}}}")
+    config = settings.load({}, {"KEY_POOL_BAN_402": "true", "FACTORY_API_KEY": "fk-1"}, tmp_path)
+    assert config.key_pool == KeyPool(groups={"main": PoolGroup(priority=1)})
+    assert config.credentials == Credentials(api_key="fk-1")

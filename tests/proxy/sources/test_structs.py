@@ -5,7 +5,22 @@ from typing import Any
 
 import pytest
 
-from proxy.config import ConfigError, Forwarded, HttpVersions, ListenerTls, Route, Server, UpstreamTls
+from proxy.config import (
+    Admin,
+    Algorithm,
+    ConfigError,
+    Credentials,
+    CredentialSource,
+    Forwarded,
+    HttpVersions,
+    KeyPool,
+    ListenerTls,
+    PoolGroup,
+    Route,
+    Server,
+    Struct,
+    UpstreamTls,
+)
 from proxy.sources import structs, yaml_document
 
 
@@ -169,3 +184,131 @@ def test_from_text_refused(field: str, text: str, expected: str) -> None:
     with pytest.raises(ConfigError) as caught:
         structs.from_text(Server, field, structs.Given(text, ".env:3", "PORT"))
     assert str(caught.value) == f".env:3: PORT: found '{text}', expected {expected}"
+
+
+def test_the_key_pool_and_its_groups() -> None:
+    text = """
+    key_pool:
+      algorithm: least-used
+      retry_statuses: [429, 503]
+      groups: {main: {name: Main, priority: 1}, spare.2: {}}
+    """
+    groups = {"main": PoolGroup(name="Main", priority=1), "spare.2": PoolGroup()}
+    assert read(text)["key_pool"] == {
+        "algorithm": Algorithm.LEAST_USED,
+        "retry_statuses": (429, 503),
+        "groups": groups,
+    }
+
+
+def test_credentials_and_their_file() -> None:
+    fields = read("credentials: {api_key: sk-1, auth_file: auth.json}")["credentials"]
+    assert fields == {"api_key": "sk-1", "auth_file": "/etc/relay/auth.json"}
+
+
+@pytest.mark.parametrize(
+    ("field", "normalised"), [("X-Api-Key", "x-api-key"), ("?key", "?key"), ("authorization", "authorization")]
+)
+def test_a_route_says_where_its_credential_comes_from_and_goes(field: str, normalised: str) -> None:
+    text = f"routes: {{/a: {{target: http://a, credential: pool, credential_field: '{field}', pool_groups: [main]}}}}"
+    route = read(text)["routes"]["/a"]
+    assert (route.credential, route.credential_field) == (CredentialSource.POOL, normalised)
+    assert route.pool_groups == ("main",)
+
+
+BESIDE = "not with credential: client, expected "
+
+
+@pytest.mark.parametrize(
+    ("route", "message"),
+    [
+        ("pool_groups: [main]", f"f.yaml:1: routes./a.pool_groups: {BESIDE}credential: pool or auto"),
+        (
+            "credential: fixed, pool_groups: [main]",
+            "f.yaml:1: routes./a.pool_groups: not with credential: fixed, expected credential: pool or auto",
+        ),
+        (
+            "credential_field: x-key",
+            f"f.yaml:1: routes./a.credential_field: {BESIDE}a credential other than the client's own",
+        ),
+        (
+            "credential: pool, credential_field: 'x key'",
+            "f.yaml:1: routes./a.credential_field: found 'x key', expected the name of a header field",
+        ),
+        (
+            "credential: pool, credential_field: Content-Length",
+            "f.yaml:1: routes./a.credential_field: found 'Content-Length', expected the name of a header field",
+        ),
+        (
+            "credential: pool, credential_field: '?k=1'",
+            "f.yaml:1: routes./a.credential_field: found '?k=1', expected ? and the name of a query parameter",
+        ),
+        (
+            "credential: pool, pool_groups: [a b]",
+            "f.yaml:1: routes./a.pool_groups: found a list, expected 1 to 64 letters",
+        ),
+        ("credential: all", "f.yaml:1: routes./a.credential: found 'all', expected one of client, fixed, pool"),
+    ],
+)
+def test_what_a_route_cannot_say_of_credentials(route: str, message: str) -> None:
+    assert refusal(f"routes: {{/a: {{target: http://a, {route}}}}}").startswith(message)
+
+
+@pytest.mark.parametrize(
+    ("key_pool", "message"),
+    [
+        ("{groups: {a b: {}}}", "f.yaml:1: key_pool.groups.a b: not a group, expected 1 to 64 letters"),
+        ("{groups: {a: {prio: 1}}}", "f.yaml:1: key_pool.groups.a.prio: unknown key, the nearest known one is prior"),
+        ("{groups: {a: 1}}", "f.yaml:1: key_pool.groups.a: found 1, expected a mapping"),
+        ("{groups: [a]}", "f.yaml:1: key_pool.groups: found a list, expected a mapping"),
+        (
+            "{retry_statuses: [200]}",
+            "f.yaml:1: key_pool.retry_statuses: found a list, expected a list of integers from 400 to 599",
+        ),
+    ],
+)
+def test_what_a_key_pool_cannot_be(key_pool: str, message: str) -> None:
+    assert refusal(f"key_pool: {key_pool}").startswith(message)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "credentials: {api_key: canary 1}",
+        "credentials: {api_key: [canary]}",
+        "credentials: {refresh_token: {canary: 1}}",
+        "credentials: {refresh_token: canaryä}",
+        "admin: {token: {canary: 1}}",
+    ],
+)
+def test_a_secret_that_is_refused_is_not_shown(text: str) -> None:
+    message = refusal(text)
+    assert "found a secret that is not shown, expected " in message
+    assert "canary" not in message
+
+
+def test_a_number_is_no_secret_and_is_not_shown() -> None:
+    assert refusal("credentials: {api_key: 4711}") == (
+        "f.yaml:1: credentials.api_key: found a secret that is not shown, expected text or null"
+    )
+
+
+@pytest.mark.parametrize(
+    ("struct", "field", "text", "value"),
+    [
+        (KeyPool, "algorithm", "Least-Used", Algorithm.LEAST_USED),
+        (KeyPool, "retry_statuses", "429, 503", (429, 503)),
+        (KeyPool, "ban_401", "true", True),
+        (Credentials, "api_key", " sk-1 ", "sk-1"),
+    ],
+)
+def test_from_text_of_the_key_pool(struct: type[Struct], field: str, text: str, value: object) -> None:
+    assert structs.from_text(struct, field, structs.Given(text, "environment", "X")) == value
+
+
+@pytest.mark.parametrize(("struct", "field"), [(Credentials, "api_key"), (Credentials, "refresh_token")])
+def test_a_secret_in_a_variable_that_is_refused_is_not_shown(struct: type[Struct], field: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        structs.from_text(struct, field, structs.Given("canary 1", "environment", "X"))
+    assert str(caught.value).startswith("environment: X: found a secret that is not shown, expected ASCII text")
+    assert structs.from_text(Admin, "token", structs.Given("a b", "environment", "X")) == "a b"

@@ -1,0 +1,91 @@
+"""Lists of keys in their three forms; a line that is no good is named by its number, and never whole."""
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from admin.rules.key_lists import NOTES_LENGTH_MAX, SECRET_LENGTH_MAX, InvalidLine, NewCredential, Read, checked, read
+
+LONG = "sk-" + "x" * SECRET_LENGTH_MAX
+
+
+def shown(found: list[Read]) -> list[tuple[object, ...]]:
+    return [
+        (one.line, one.secret, one.notes, one.group)
+        if isinstance(one, NewCredential)
+        else (one.line, one.masked, one.reason)
+        for one in found
+    ]
+
+
+def test_a_key_a_line() -> None:
+    text = "\ufeffsk-1\r\n\n# a comment\n  sk-2  \nsk-3,mine\nsk-4,mine,main\nsk-5,,main\n"
+    assert shown(read(text, "given")) == [
+        (1, "sk-1", "", "given"),
+        (4, "sk-2", "", "given"),
+        (5, "sk-3", "mine", "given"),
+        (6, "sk-4", "mine", "main"),
+        (7, "sk-5", "", "main"),
+    ]
+
+
+def test_a_header_names_the_columns() -> None:
+    text = '# exported\nid,Notes,KEY,poolGroup\n1,"a, b",sk-1,main\n2,,sk-2,\n3\n'
+    assert shown(read(text)) == [
+        (3, "sk-1", "a, b", "main"),
+        (4, "sk-2", "", "default"),
+        (5, "", "no key"),
+    ]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '["sk-1", {"key": "sk-2", "notes": "mine", "poolGroup": "main", "status": "disabled"}, {"key": "sk-3"}]',
+        ' {"keys": ["sk-1", {"key": "sk-2", "notes": "mine", "group": "main", "status": "disabled"}, {"key": "sk-3"}]}',
+    ],
+)
+def test_json(text: str) -> None:
+    found = read(text)
+    assert shown(found) == [(1, "sk-1", "", "default"), (2, "sk-2", "mine", "main"), (3, "sk-3", "", "default")]
+    assert [isinstance(one, NewCredential) and one.enabled for one in found] == [True, False, True]
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("[", (1, "", "not JSON")),
+        ("[" * 100_000, (1, "", "not JSON")),
+        ('{"a": 1}', (1, "", "expected an array of keys, or an object with one as `keys`")),
+        ("[1]", (1, "", "expected a key, or an object with one")),
+        ('[{"notes": "a"}]', (1, "", "no key")),
+        ('[{"key": "sk-012345678901", "notes": 1}]', (1, "sk...01", "its notes: expected text")),
+        ("sk-012345678901 2", (1, "sk...2", None)),
+        ('"sk-1', (1, "...", "a quote without its end")),
+        (LONG, (1, "sk-x...xxxx", f"longer than {SECRET_LENGTH_MAX} characters")),
+        ("sk-012345678901,,a b", (1, "sk...01", None)),
+        (f"sk-012345678901,{'x' * (NOTES_LENGTH_MAX + 1)}", (1, "sk...01", None)),
+        ("sk-ä12345678901", (1, "sk...01", None)),
+    ],
+)
+def test_what_cannot_be_used_is_told_without_the_key(text: str, found: tuple[int, str, str | None]) -> None:
+    (one,) = read(text)
+    assert isinstance(one, InvalidLine)
+    number, mask, reason = found
+    assert one.line == number
+    assert reason is None or (one.masked, one.reason) == (mask, reason)
+    assert "0123456789" not in repr(one)
+    assert "xxxxx" not in repr(one)
+
+
+def test_a_credential_does_not_show_its_secret() -> None:
+    one = NewCredential(secret="sk-0123456789abcdefghijklmnop", line=3)
+    assert repr(one) == str(one) == f"{one}" == "NewCredential('sk-0...mnop', line=3)"
+    assert "456" not in repr([one])
+
+
+@given(st.text() | st.lists(st.text() | st.none()).map(lambda one: msgspec.json.encode(one).decode()))
+def test_any_text_is_read(text: str) -> None:
+    for one in read(text):
+        assert isinstance(one, InvalidLine) or checked(one) == one
