@@ -9,7 +9,19 @@ from typing import Literal
 import msgspec
 from litestar.openapi.datastructures import ResponseSpec
 
-from admin.services.failures import DuplicateRoute, NoSuchRoute, NoSuchVersion
+from admin.services.failures import (
+    DuplicateGroup,
+    DuplicateKey,
+    DuplicateRoute,
+    GroupInUse,
+    NoRouteForKey,
+    NoSuchGroup,
+    NoSuchKey,
+    NoSuchRoute,
+    NoSuchVersion,
+    TestsRunning,
+    TooManyListeners,
+)
 from proxy.config import ConfigError
 
 
@@ -41,12 +53,43 @@ def bad_request(message: str) -> Refusal:
     return Refusal(400, "bad_request", message)
 
 
+OF_FAILURE: dict[type[Exception], tuple[int, str, str]] = {
+    DuplicateRoute: (400, "duplicate", "There is a mapping for this prefix already."),
+    NoSuchRoute: (404, "not_found", "There is no mapping for this prefix."),
+    NoSuchVersion: (404, "not_found", "There is no version of this number."),
+    DuplicateKey: (409, "duplicate", "This key is there already."),
+    NoSuchKey: (404, "not_found", "There is no key of this id."),
+    DuplicateGroup: (409, "duplicate", "There is a pool group of this id already."),
+    NoSuchGroup: (404, "not_found", "There is no pool group of this id."),
+    GroupInUse: (409, "in_use", "This pool group is default, or a route names it: it cannot be deleted."),
+    NoRouteForKey: (409, "no_route", "No route may use this key, so there is no upstream to test it with."),
+    TestsRunning: (409, "running", "All keys are being tested already."),
+    TooManyListeners: (429, "too_many_listeners", "As many listen to the live log as may."),
+}
+
+
 def no_mapping() -> Refusal:
-    return Refusal(404, "not_found", "There is no mapping for this prefix.")
+    return Refusal(*OF_FAILURE[NoSuchRoute])
 
 
 def no_version() -> Refusal:
-    return Refusal(404, "not_found", "There is no version of this number.")
+    return Refusal(*OF_FAILURE[NoSuchVersion])
+
+
+def no_key() -> Refusal:
+    return Refusal(*OF_FAILURE[NoSuchKey])
+
+
+def no_explanation() -> Refusal:
+    return Refusal(404, "not_found", "No worker remembers a request of this id.")
+
+
+def not_confirmed() -> Refusal:
+    return Refusal(403, "confirmation_required", "This shows secrets: give the admin token in x-admin-confirm.")
+
+
+def not_joined() -> Refusal:
+    return Refusal(503, "unavailable", "This control plane keeps no keys.")
 
 
 def of_failure(failure: Exception) -> Refusal | None:
@@ -54,16 +97,11 @@ def of_failure(failure: Exception) -> Refusal | None:
     match failure:
         case Refusal():
             return failure
-        case DuplicateRoute():
-            return Refusal(400, "duplicate", "There is a mapping for this prefix already.")
-        case NoSuchRoute():
-            return no_mapping()
-        case NoSuchVersion():
-            return no_version()
         case ConfigError():
             return Refusal(400, "unusable", str(failure))
         case _:
-            return None
+            known = OF_FAILURE.get(type(failure))
+            return None if known is None else Refusal(*known)
 
 
 def unauthorized(message: str) -> Refusal:
@@ -89,7 +127,7 @@ OF_STATUS = {
     404: Problem(error="not_found", message="There is nothing at this path."),
     405: Problem(error="method_not_allowed", message="This path does not take this method."),
     408: Problem(error="body_timeout", message="The request body did not arrive in time."),
-    413: Problem(error="body_too_large", message="The request body is over 1 MiB."),
+    413: Problem(error="body_too_large", message="The request body is longer than this path takes."),
     415: Problem(error="unsupported_media_type", message="The body has to be application/json."),
 }
 UNAVAILABLE = Problem(error="unavailable", message="The database cannot be reached.")
@@ -98,13 +136,14 @@ INTERNAL = Problem(error="internal", message="The admin API failed; its log says
 _DESCRIPTIONS = {
     400: "The request cannot be used; the message names the field.",
     401: "The token or the session is wrong, or there is none.",
-    403: "The session's cookie came from a page of another origin.",
+    403: "The session's cookie came from a page of another origin, or the admin token is wanted once more.",
     404: "There is no such thing.",
     405: "This path does not take this method.",
     408: "The body did not arrive in time.",
-    413: "The body is over 1 MiB.",
-    415: "The body is not application/json.",
-    429: "Too many attempts with a wrong token; `Retry-After` says when the next is possible.",
+    409: "It cannot be done as things are; the message says why.",
+    413: "The body is over 1 MiB, or 64 MiB for many keys at once.",
+    415: "The body is not of a type that this path takes.",
+    429: "Too many attempts with a wrong token; `Retry-After` says when the next is possible. Or too many at once.",
     500: "The admin API failed.",
     503: "The admin API has no token, or the database cannot be reached.",
 }

@@ -17,7 +17,24 @@ from admin import request_bodies
 from admin.answers import INTERNAL, OF_STATUS, UNAVAILABLE, Problem, Refusal
 from admin.auth import Authentication, SecureCookies, authenticated
 from admin.context import AdminRequest, Services
-from admin.endpoints import actions, health, login, mappings, metrics, statistics, versions, workers
+from admin.endpoints import (
+    actions,
+    explain,
+    health,
+    key_batches,
+    key_pool_config,
+    key_statistics,
+    key_tests,
+    keys,
+    live_log,
+    login,
+    mappings,
+    metrics,
+    pool_groups,
+    statistics,
+    versions,
+    workers,
+)
 from admin.readiness import Probe, Readiness, View
 from admin.rules import cookies
 from admin.schema_page import SchemaPage
@@ -75,6 +92,14 @@ def create_app(
             *statistics.PRIVATE,
             *workers.PRIVATE,
             *metrics.PRIVATE,
+            *keys.PRIVATE,
+            *key_batches.PRIVATE,
+            *key_tests.PRIVATE,
+            *key_statistics.PRIVATE,
+            *key_pool_config.PRIVATE,
+            *pool_groups.PRIVATE,
+            *live_log.PRIVATE,
+            *explain.PRIVATE,
         ],
         guards=[authenticated],
         security=[{name: []} for name in _SCHEMES],

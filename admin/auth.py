@@ -89,6 +89,19 @@ class Authentication:
         refuse_other_origins(connection)
         return Caller(label(name), address)
 
+    async def confirm(self, connection: Connection, caller: Caller) -> None:
+        """Sees to it that the admin token came with this very request, as what shows secrets asks for.
+
+        A session has it in `x-admin-confirm`: who finds a browser open cannot take the keys away. Who calls with the
+        token has given it already. Raises Refusal: 401, 403 or 429.
+        """
+        if caller.actor == TOKEN:
+            return
+        token = connection.headers.get("x-admin-confirm")
+        if token is None:
+            raise answers.not_confirmed()
+        await self._check(token, caller.address)
+
     async def log_in(self, token: str, address: str) -> str:
         """Returns the name of a new session. Raises Refusal: 401, 429 or 503."""
         await self._check(token, address)

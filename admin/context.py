@@ -8,8 +8,17 @@ from typing import Any, NamedTuple
 from litestar import Request
 from litestar.datastructures import State
 
-from admin.answers import of_failure
+from admin.answers import not_joined, of_failure
 from admin.auth import Authentication, Caller
+from admin.key_ports import (
+    CredentialsService,
+    Explainer,
+    KeyPoolService,
+    KeyStatisticsService,
+    KeyTestsService,
+    LiveLogService,
+    PoolGroupsService,
+)
 from admin.ports import (
     ActionsService,
     RoutesService,
@@ -28,6 +37,18 @@ DONE = "done"
 FAILED = "failed"
 
 
+class KeyServices(NamedTuple):
+    """All that is about keys."""
+
+    keys: CredentialsService
+    groups: PoolGroupsService
+    pool: KeyPoolService
+    statistics: KeyStatisticsService
+    tests: KeyTestsService
+    live_log: LiveLogService
+    explainer: Explainer
+
+
 class Services(NamedTuple):
     """The SQL side, and what Redis tells of the workers."""
 
@@ -38,11 +59,20 @@ class Services(NamedTuple):
     statistics: StatisticsService
     workers: WorkersService
     stream: Stream
+    about_keys: KeyServices | None = None
 
 
 def services_of(request: AdminRequest) -> Services:
     services: Services = request.app.state.services
     return services
+
+
+def key_services_of(request: AdminRequest) -> KeyServices:
+    """Raises Refusal (503) where the control plane was put together without them."""
+    found = services_of(request).about_keys
+    if found is None:
+        raise not_joined()
+    return found
 
 
 def authentication_of(request: AdminRequest) -> Authentication:

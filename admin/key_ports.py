@@ -100,7 +100,7 @@ class CredentialsService(Protocol):
         group: str | None = None,
         status: Status | None = None,
     ) -> KeyRecord:
-        """Changes what is given. A banned key that is made active has its bans lifted. Raises NoSuchKey, NoSuchGroup."""
+        """Changes what is given. One that is made active has its bans lifted. Raises NoSuchKey, NoSuchGroup."""
 
     async def delete(self, *, id: str, actor: str) -> None: ...  # noqa: A002
 

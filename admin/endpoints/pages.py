@@ -17,6 +17,8 @@ Number = Annotated[int, Parameter(ge=1, le=NUMBER_MAX)]
 AfterNumber = Annotated[int | None, Parameter(ge=1, le=NUMBER_MAX, description="Return what is older than this one.")]
 Since = Annotated[int | None, Parameter(ge=0, le=NUMBER_MAX, description="Milliseconds since 1970.")]
 Text = Annotated[str, Parameter(max_length=512)]
+KeyId = Annotated[str, Parameter(pattern=r"^[A-Za-z0-9_.-]{1,64}$", description="The id of a key.")]
+GroupId = Annotated[str, Parameter(pattern=r"^[A-Za-z0-9_.-]{1,64}$", description="The id of a pool group.")]
 TextOrNone = Annotated[str | None, Parameter(max_length=512)]
 
 

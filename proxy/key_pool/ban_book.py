@@ -8,11 +8,12 @@ another worker wrote meanwhile is taken, and decided on again.
 import asyncio
 import logging
 from collections.abc import Callable, Mapping
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from proxy.config import KeyPool as Settings
 from proxy.rules.bans import Answered, after, due, with_probe
 from proxy.rules.credentials import Ban, BanCause, Verdict
+from proxy.shared_state.linked_key_pool import Put, SharedBans
 
 log = logging.getLogger("relaygate")
 
@@ -23,20 +24,6 @@ LINES_PER_S = 10
 
 Field = tuple[str, str]
 """A credential's id and a model, or ALL_MODELS."""
-
-
-class Put(NamedTuple):
-    """What came of a compare-and-set, and what is there now."""
-
-    won: bool
-    there: Ban | None
-
-
-class Store(Protocol):
-    """Where all workers' bans lie."""
-
-    async def put(self, credential: str, model: str, expected: Ban | None, new: Ban | None) -> Put:
-        """Puts `new` where `expected` is. Raises StoreUnavailable where nobody can tell."""
 
 
 class Alone:
@@ -58,7 +45,7 @@ class BanBook:
 
     def __init__(
         self,
-        store: Store,
+        store: SharedBans,
         unavailable: type[Exception],
         now_s: Callable[[], float],
         changed: Callable[[Field], object],

@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from proxy.config import Algorithm
 from proxy.config import KeyPool as Settings
-from proxy.key_pool.ban_book import Alone, BanBook, Field, Report, Store
+from proxy.key_pool.ban_book import Alone, BanBook, Field, Report
 from proxy.key_pool.figures import Figures
 from proxy.key_pool.traces import Look, Trace, Traces
 from proxy.rules.bans import Answered, due, elsewhere, is_soft, scope, usable
@@ -26,6 +26,7 @@ from proxy.rules.credentials import ALL_MODELS, Ban, Credential, Kind, Says, Ver
 from proxy.rules.headers import Header
 from proxy.rules.selection import Candidate, Selector, selector
 from proxy.rules.tiers import group_of, tiers
+from proxy.shared_state.linked_key_pool import SharedBans
 
 log = logging.getLogger("relaygate")
 
@@ -102,7 +103,7 @@ class KeyPool:
 
     # ---- what is published ------------------------------------------------------------------------------------------
 
-    def share(self, store: Store, unavailable: type[Exception]) -> None:
+    def share(self, store: SharedBans, unavailable: type[Exception]) -> None:
         """Has bans written to a store that others read too."""
         self.bans = BanBook(store, unavailable, self.now_s, self._ban_changed, self._ban_written)
         self.bans.settings = self.settings

@@ -18,6 +18,7 @@ from proxy.config import ConfigError, Route
 from proxy.shared_state.worker_state import WorkerState
 from proxy.sources import values
 from proxy.statistics import RouteCounts, StatisticsDelta
+from tests.admin.keys_memory import KeysMemory
 
 
 @dataclass(frozen=True)
@@ -320,9 +321,17 @@ class Memory:
         self.statistics = Statistics()
         self.workers = Workers()
         self.stream = Stream()
+        self.about_keys = KeysMemory()
 
     @property
     def services(self) -> Services:
         return Services(
-            self.routes, self.versions, self.settings, self.actions, self.statistics, self.workers, self.stream
+            self.routes,
+            self.versions,
+            self.settings,
+            self.actions,
+            self.statistics,
+            self.workers,
+            self.stream,
+            self.about_keys.services,
         )

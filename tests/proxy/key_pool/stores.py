@@ -2,9 +2,10 @@
 
 import asyncio
 
-from proxy.key_pool.ban_book import Field, Put
+from proxy.key_pool.ban_book import Field
 from proxy.key_pool.pool import KeyPool
 from proxy.rules.credentials import Ban, Credential
+from proxy.shared_state.linked_key_pool import Put
 from tests.proxy.asgi import no_secrets
 
 

@@ -6,9 +6,10 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from proxy.key_pool.ban_book import ATTEMPTS_MAX, Alone, BanBook, Field, Put, Report
+from proxy.key_pool.ban_book import ATTEMPTS_MAX, Alone, BanBook, Field, Report
 from proxy.rules.bans import Answered
 from proxy.rules.credentials import Ban, BanCause, Says, Verdict
+from proxy.shared_state.linked_key_pool import Put
 from tests.proxy.key_pool.stores import Away, Clock
 
 FIELD: Field = ("key", "")

@@ -1,0 +1,99 @@
+"""A test of a key: which upstream is asked with it, and for what; and what the answer says of the key. Pure.
+
+The call is a cheap one that every provider of a dialect has: the list of its models.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from urllib.parse import quote, urlsplit
+
+from proxy.config import CredentialSource, Dialect, Route, UpstreamTls
+
+# A base that ends with the version of the API has it already.
+_VERSIONED = re.compile(r"/v\d+[a-z0-9]*$")
+_VERSIONS = {Dialect.GEMINI: "/v1beta"}
+_FIELDS = {Dialect.ANTHROPIC: "x-api-key", Dialect.GEMINI: "x-goog-api-key"}
+_EXTRA = {Dialect.ANTHROPIC: {"anthropic-version": "2023-06-01"}}
+_HOSTS = (
+    ("anthropic.com", Dialect.ANTHROPIC),
+    ("googleapis.com", Dialect.GEMINI),
+    ("openai.com", Dialect.OPENAI),
+)
+_PROVIDERS = {"anthropic": Dialect.ANTHROPIC, "gemini": Dialect.GEMINI, "openai": Dialect.OPENAI}
+_USING = (CredentialSource.POOL, CredentialSource.AUTO)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Call:
+    """A GET. `url` and `fields` may hold the key, so they are never shown."""
+
+    url: str = field(repr=False)
+    fields: Mapping[str, str] = field(repr=False)
+    target: str
+    tls: UpstreamTls | None
+
+
+class Finding(Enum):
+    """What an answer says of the key that it was asked with. AGAIN: nothing yet; another attempt may tell."""
+
+    GOOD = "good"
+    BANNED = "banned"
+    DISABLED = "disabled"
+    NOTHING = "nothing"
+    AGAIN = "again"
+
+
+def route_for(routes: Mapping[str, Route], group: str, provider: str) -> Route | None:
+    """Returns the route that a key of a group is tested by; None where no route may use it.
+
+    One whose API is the provider's goes first, then by prefix.
+    """
+    using = [
+        route
+        for _, route in sorted(routes.items())
+        if route.credential in _USING and (not route.pool_groups or group in route.pool_groups)
+    ]
+    wanted = _PROVIDERS.get(provider)
+    return next((route for route in using if dialect_of(route) is wanted), using[0] if using else None)
+
+
+def dialect_of(route: Route) -> Dialect:
+    """Returns what the route says, or what its target's host tells."""
+    if route.dialect is not None:
+        return route.dialect
+    host = urlsplit(route.target).hostname or ""
+    return next((one for name, one in _HOSTS if host == name or host.endswith(f".{name}")), Dialect.GENERIC)
+
+
+def call(route: Route, secret: str) -> Call:
+    """Returns what to ask a route's target for, with the key where the route wants it."""
+    dialect = dialect_of(route)
+    base = route.target.rstrip("/")
+    version = "" if _VERSIONED.search(urlsplit(base).path) else _VERSIONS.get(dialect, "/v1")
+    url = f"{base}{version}/models"
+    place = route.credential_field or _FIELDS.get(dialect, "authorization")
+    fields = {"accept": "application/json", **_EXTRA.get(dialect, {})}
+    if place.startswith("?"):
+        url += f"{place}={quote(secret, safe='')}"
+    else:
+        fields[place] = f"Bearer {secret}" if place.lower() == "authorization" else secret
+    tls = route.tls if base.startswith("https:") else None
+    return Call(url=url, fields=fields, target=route.target, tls=tls)
+
+
+def finding(status: int) -> Finding:
+    """Judges as reference 001 does: 402 bans, 429 and 5xx pass, other 4xx disable.
+
+    Not 404 and 405, which say that the upstream has no list of models; a redirection says nothing either.
+    """
+    if 200 <= status < 300:
+        return Finding.GOOD
+    if status == 402:
+        return Finding.BANNED
+    if status in (408, 425, 429) or status >= 500:
+        return Finding.AGAIN
+    if status in (404, 405) or status < 400:
+        return Finding.NOTHING
+    return Finding.DISABLED
