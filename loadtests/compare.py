@@ -32,6 +32,7 @@ from loadtests.cases import (
     exchange,
 )
 from loadtests.idle_clients import IdleError
+from loadtests.key_pool_cost import KeyPoolCost
 from loadtests.own_cases import ColdStart, EditVisible, OwnCase, RoutesCost, ServeMemory, StatisticsCost
 from loadtests.processes import Running, StartError, exit_on_signals, free_port, raise_open_files_limit, running
 from loadtests.report import UNITS, Page, Section, render
@@ -131,6 +132,7 @@ def own_cases(options: argparse.Namespace) -> list[OwnCase]:
     return [
         StatisticsCost(options.pairs),
         RoutesCost(options.pairs),
+        KeyPoolCost(options.pairs),
         EditVisible(options.edits),
         ColdStart(),
         ServeMemory(),

@@ -32,6 +32,7 @@ import contextlib
 import ssl
 import threading
 from collections.abc import Awaitable, Iterator
+from typing import TypeVar
 
 import uvloop
 
@@ -80,9 +81,9 @@ class FakeUpstream:
     def play(self, exchange: Exchange) -> Awaitable[None]:
         """Answer a request: as its path says, or about the server itself."""
         path = exchange.path()
-        return self._control(exchange, path) if path.startswith(CONTROL) else behaviour_of(path)(exchange)
+        return self.control(exchange, path) if path.startswith(CONTROL) else behaviour_of(path)(exchange)
 
-    async def _control(self, exchange: Exchange, path: str) -> None:
+    async def control(self, exchange: Exchange, path: str) -> None:
         action = path.removeprefix(CONTROL)
         if action == "state":
             await exchange.send_document(self.state())
@@ -154,14 +155,23 @@ class UpstreamInThread(FakeUpstream):
         return asyncio.run_coroutine_threadsafe(close(), self.loop).result(timeout=5)
 
 
-@contextlib.contextmanager
-def running_in_thread(tls: ssl.SSLContext | None = None, host: str = "127.0.0.1") -> Iterator[UpstreamInThread]:
+U = TypeVar("U", bound=UpstreamInThread)
+
+
+def running_in_thread(
+    tls: ssl.SSLContext | None = None, host: str = "127.0.0.1"
+) -> contextlib.AbstractContextManager[UpstreamInThread]:
     """Run a fake upstream beside the caller, on a port of its own, until the block is left."""
-    upstream = UpstreamInThread("https" if tls else "http")
+    return in_thread(UpstreamInThread("https" if tls else "http"), tls, host)
+
+
+@contextlib.contextmanager
+def in_thread(upstream: U, tls: ssl.SSLContext | None = None, host: str = "127.0.0.1", port: int = 0) -> Iterator[U]:
+    """Run this upstream in its thread until the block is left."""
     loop = upstream.loop
     thread = threading.Thread(target=loop.run_forever, name="fake-upstream", daemon=True)
     thread.start()
-    asyncio.run_coroutine_threadsafe(upstream.start(host, 0, tls), loop).result(timeout=10)
+    asyncio.run_coroutine_threadsafe(upstream.start(host, port, tls), loop).result(timeout=10)
     try:
         yield upstream
     finally:

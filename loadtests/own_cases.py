@@ -9,26 +9,21 @@ import contextlib
 import itertools
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from loadtests import keep_alive
-from loadtests.cases import WrongAnswerError, exchange, expect
+from loadtests.cases import WrongAnswerError
 from loadtests.edit_visibility import MOVING, EditVisibility, RefusedError, Target, edits
-from loadtests.paired import cpu_ratios, on_one_cpu
-from loadtests.processes import Launch, Running, StartError, free_port, running
+from loadtests.processes import Launch, free_port, running
+from loadtests.relay_pairs import Variant, compared, load, target
 from loadtests.samples import Reading, Unit, percentile
-from loadtests.servers import relaygate_launch
 from loadtests.serving import ADMIN_TOKEN, Serving, memory_by_part, serving
-from loadtests.upstreams import ANSWER, REPOSITORY, Upstreams
-from loadtests.wrk import REQUEST_BODY, REQUEST_HEADERS, REQUEST_PATH, WrkFigures, run_wrk, write_script
-from proxy.config import ConfigError
-from proxy.shared_state.embedded import EmbeddedRedis
+from loadtests.upstreams import REPOSITORY, Upstreams
+from loadtests.wrk import REQUEST_PATH
 
-CONNECTIONS = 64
-BURST_S = 1.0
 REST_S = 3.0
 """How long `relaygate serve` is left alone before its memory counts."""
 
@@ -54,13 +49,6 @@ class OwnCase(Protocol):
     def title(self) -> str: ...
     def measure(self, upstreams: Upstreams, directory: Path) -> list[Reading]:
         """One round, in a directory of its own. Raises `StartError`, `WrkError` or `WrongAnswerError`."""
-
-
-class Variant(NamedTuple):
-    """What one of two relays gets that are compared."""
-
-    routes: Mapping[str, object]
-    environment: Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -174,11 +162,6 @@ class ServeMemory:
         return [Reading(self.name, part, Unit.BYTES, [size]) for part, size in sizes.items()]
 
 
-def load(pairs: int, bursts: int) -> str:
-    size = f"{len(REQUEST_BODY)}-byte POSTs on {CONNECTIONS} connections to each"
-    return f"{size}, in {bursts} bursts of {BURST_S:g} s for each of {pairs} pairs of relays a round"
-
-
 @contextlib.contextmanager
 def echo_upstream(name: str, directory: Path) -> Iterator[Target]:
     port = free_port()
@@ -187,57 +170,7 @@ def echo_upstream(name: str, directory: Path) -> Iterator[Target]:
         yield Target(name, f"http://127.0.0.1:{port}")
 
 
-def target(upstreams: Upstreams) -> str:
-    return f"http://127.0.0.1:{upstreams.http.port}"
-
-
 def many_routes(port: int) -> dict[str, str]:
     """10,000 prefixes of two or three segments with shared beginnings. Each target has an address of its own."""
     prefixes = map("".join, itertools.product(TEAMS, PROVIDERS, VARIANTS))
     return {prefix: f"http://127.1.{number // 250}.{number % 250 + 1}:{port}" for number, prefix in enumerate(prefixes)}
-
-
-@contextlib.contextmanager
-def embedded_redis(directory: Path) -> Iterator[str]:
-    """The URL of a Redis as `relaygate serve` starts it. Raises `StartError`."""
-    with asyncio.Runner() as runner:
-        server = EmbeddedRedis(directory)
-        try:
-            runner.run(server.start())
-        except ConfigError as error:
-            raise StartError(str(error)) from error
-        try:
-            yield server.url
-        finally:
-            runner.run(server.stop())
-
-
-def compared(directory: Path, ours: Variant, theirs: Variant, path: str, pairs: int, bursts: int) -> list[float]:
-    """The ratios of their CPU times for each request.
-
-    They are started anew for each pair: one pair of equal relays came out 2 % apart over all its bursts.
-    """
-    script = write_script(directory)
-
-    def load(program: Running) -> WrkFigures:
-        return run_wrk(script, program.port, CONNECTIONS, BURST_S, path)
-
-    found = []
-    with embedded_redis(directory / "redis") as url:
-        for number in range(pairs):
-            folder = directory / str(number)
-            with relay(folder / "ours", url, ours) as our, relay(folder / "theirs", url, theirs) as their:
-                for program in (our, their):
-                    expect(exchange(program.port, "POST", path, REQUEST_BODY, REQUEST_HEADERS), ANSWER)
-                    load(program)
-                found += cpu_ratios(our, their, load, bursts)
-    return found
-
-
-def relay(directory: Path, redis_url: str, variant: Variant) -> contextlib.AbstractContextManager[Running]:
-    """A relay with one worker, on the CPU that all of them share. Its files are in `directory`, which is made."""
-    directory.mkdir(parents=True)
-    settings = {"redis": {"url": redis_url}, "data_dir": str(directory), "routes": variant.routes}
-    launch = relaygate_launch("proxy", free_port(), directory, settings)
-    environment = {**launch.environment, **variant.environment}
-    return running(on_one_cpu(replace(launch, environment=environment)), directory / "relay.log")

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from loadtests import fake_upstream
+from loadtests import fake_provider, fake_upstream
+from loadtests.fake_provider import FakeProvider
 from loadtests.fake_upstream import UpstreamInThread
 from tests.end_to_end import websocket_upstream
 from tests.end_to_end.certificates import Certificates
@@ -24,7 +25,10 @@ from tests.end_to_end.harness import (
     RelayFarm,
     Seen,
 )
+from tests.end_to_end.key_pool import Pool, Pools, configuration
 from tests.end_to_end.relay_process import Relay
+from tests.end_to_end.system import System
+from tests.end_to_end.waiting import eventually
 from tests.end_to_end.websocket_upstream import WebSocketUpstream
 
 
@@ -143,6 +147,26 @@ def fixture_relay(
         "/ws-to-http": upstream.url,
     }
     return farm.start({"routes": routes})
+
+
+@pytest.fixture(name="provider", scope="session")
+def fixture_provider() -> Iterator[FakeProvider]:
+    with fake_provider.running() as provider:
+        yield provider
+
+
+@pytest.fixture(name="pools", scope="session")
+def fixture_pools(farm: RelayFarm, provider: FakeProvider) -> Pools:
+    """The system that most tests of the key pool share: two workers, and a group of keys for each test."""
+    system = System(farm.directory(), configuration(provider))
+    farm.adopt(system)
+    eventually(system.admin_answers, 15, what="the admin API")
+    return Pools(system, provider)
+
+
+@pytest.fixture(name="pool")
+def fixture_pool(pools: Pools) -> Pool:
+    return pools.new()
 
 
 @pytest.fixture(name="seen")

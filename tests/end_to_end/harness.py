@@ -36,9 +36,18 @@ class RelayFarm:
         client_tls: ssl.SSLContext | None = None,
         environment: Mapping[str, str] | None = None,
     ) -> Relay:
+        relay = Relay(self.directory(), configuration, client_tls, environment)
+        self.adopt(relay)
+        return relay
+
+    def directory(self) -> Path:
+        """A new one for a relay."""
         directory = self._directory / f"relay-{next(self._numbers)}"
         directory.mkdir()
-        relay = Relay(directory, configuration, client_tls, environment)
+        return directory
+
+    def adopt(self, relay: Relay) -> None:
+        """Start a relay that was made elsewhere; it is watched and ended like the others."""
         try:
             relay.start()
         except BaseException:
@@ -46,7 +55,6 @@ class RelayFarm:
                 relay.kill()
             raise
         self.alive.append(relay)
-        return relay
 
     def stop(self, relay: Relay) -> None:
         self.alive.remove(relay)

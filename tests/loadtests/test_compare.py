@@ -35,7 +35,7 @@ EVERY_CASE = [
     "slow",
 ]
 
-OWN_CASES = ["statistics-cost", "routes-10000", "edit-visible", "cold-start", "serve-memory"]
+OWN_CASES = ["statistics-cost", "routes-10000", "key-pool", "edit-visible", "cold-start", "serve-memory"]
 
 
 @pytest.mark.parametrize(

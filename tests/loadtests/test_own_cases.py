@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from loadtests import own_cases
-from loadtests.cases import WrongAnswerError
 from loadtests.compare import arguments
 from loadtests.compare import own_cases as all_own_cases
+from loadtests.key_pool_cost import KeyPoolCost
 from loadtests.own_cases import (
     DEEP_PREFIX,
     ColdStart,
@@ -17,18 +17,23 @@ from loadtests.own_cases import (
     RoutesCost,
     ServeMemory,
     StatisticsCost,
-    Variant,
-    compared,
     many_routes,
 )
 from loadtests.upstreams import Upstreams
-from loadtests.wrk import REQUEST_PATH
 from tests.redis_servers import program
 
-CASES: list[OwnCase] = [StatisticsCost(1, 1), RoutesCost(1, 1), EditVisible(10), ColdStart(), ServeMemory()]
+CASES: list[OwnCase] = [
+    StatisticsCost(1, 1),
+    RoutesCost(1, 1),
+    KeyPoolCost(1, 1),
+    EditVisible(10),
+    ColdStart(),
+    ServeMemory(),
+]
 LINES = {
     "statistics-cost": {"CPU/request, counting / not counting"},
     "routes-10000": {"CPU/request, 10,000 prefixes / 1"},
+    "key-pool": {"CPU/request, one of 1,000 keys / the client's own"},
     "edit-visible": {"p50", "p99", "longest"},
     "cold-start": {"relay, empty data", "admin API, empty data", "relay, existing data", "admin API, existing data"},
     "serve-memory": {
@@ -70,10 +75,3 @@ def test_ten_thousand_prefixes_share_beginnings_and_no_target() -> None:
     assert {prefix.count("/") for prefix in routes} == {2, 3}
     assert DEEP_PREFIX in routes
     assert DEEP_PREFIX.rpartition("/")[0] in routes
-
-
-def test_a_relay_that_answers_something_else_is_found_out(origins: Upstreams, tmp_path: Path) -> None:
-    program()
-    right, wrong = (Variant({"/": f"http://127.0.0.1:{at.port}"}, {}) for at in (origins.http, origins.streaming))
-    with pytest.raises(WrongAnswerError):
-        compared(tmp_path, right, wrong, REQUEST_PATH, 1, 1)
