@@ -74,16 +74,18 @@ _PORTS = ports_in_turn(
 
 def free_port(host: str = "127.0.0.1") -> int:
     """A TCP port of an address of this machine on which nothing listens now."""
-    while True:
-        port = next(_PORTS)
-        with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
-            try:
-                probe.bind((host, port))
-            except OSError as error:
-                if error.errno != errno.EADDRINUSE:
-                    raise
-            else:
-                return port
+    return next(port for port in _PORTS if is_free(port, host))
+
+
+def is_free(port: int, host: str = "127.0.0.1") -> bool:
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise
+            return False
+        return True
 
 
 def raise_open_files_limit() -> None:
