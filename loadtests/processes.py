@@ -25,9 +25,10 @@ OPEN_FILES_WANTED = 16_384
 STARTED = 19
 """Where /proc/<pid>/stat (proc(5)) has the time of the start, counted from behind the command's name."""
 
-PORTS = range(10_240, 32_768)
+PORTS = range(10_241, 32_768, 2)
 """Below those that the kernel gives to whoever asks for any, so that nobody gets one by chance which was found free for
-a program that does not listen yet."""
+a program that does not listen yet. Odd ones, since Linux gives outgoing connections even ones first: its range may
+begin lower, as `sysctl/` has it."""
 
 
 class StartError(Exception):
