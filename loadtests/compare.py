@@ -289,9 +289,12 @@ def main(argv: Sequence[str]) -> int:
         named: list[Case | OwnCase] = [*cases, *alone]
         print("\n".join(f"{case.name:16} {case.title}" for case in named))
         return 0
+    if not (cases or alone):
+        print(f"no such case: {options.cases}", file=sys.stderr)
+        return 2
     missing = [program for program in ("nginx", "wrk", "curl", "taskset") if not shutil.which(program)]
-    if missing or not (cases or alone):
-        print(f"not in PATH: {', '.join(missing)}" if missing else f"no such case: {options.cases}", file=sys.stderr)
+    if missing:
+        print(f"not in PATH: {', '.join(missing)}", file=sys.stderr)
         return 2
     exit_on_signals()
     raise_open_files_limit()

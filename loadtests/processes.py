@@ -4,7 +4,10 @@ The session is what makes a program's whole process tree findable (`measure.py`)
 """
 
 import contextlib
+import errno
+import itertools
 import os
+import random
 import re
 import resource
 import signal
@@ -21,6 +24,11 @@ LOG_TAIL_LINES = 15
 OPEN_FILES_WANTED = 16_384
 STARTED = 19
 """Where /proc/<pid>/stat (proc(5)) has the time of the start, counted from behind the command's name."""
+
+PORTS = range(10_241, 32_768, 2)
+"""Below those that the kernel gives to whoever asks for any, so that nobody gets one by chance which was found free for
+a program that does not listen yet. Odd ones, since Linux gives outgoing connections even ones first: its range may
+begin lower, as `sysctl/` has it."""
 
 
 class StartError(Exception):
@@ -51,12 +59,34 @@ class Running:
     port: int
 
 
-def free_port() -> int:
-    """A TCP port of 127.0.0.1 on which nothing listens now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+def ports_in_turn(share: int, shares: int) -> Iterator[int]:
+    """Ports without end, from a place made by chance. Of several shares of equal size none has another's ports."""
+    own = PORTS[share::shares]
+    start = random.randrange(len(own))
+    return itertools.cycle([*own[start:], *own[:start]])
+
+
+# Processes that share a test suite (pytest-xdist) share the ports too.
+_PORTS = ports_in_turn(
+    int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")),
+    int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")),
+)
+
+
+def free_port(host: str = "127.0.0.1") -> int:
+    """A TCP port of an address of this machine on which nothing listens now."""
+    return next(port for port in _PORTS if is_free(port, host))
+
+
+def is_free(port: int, host: str = "127.0.0.1") -> bool:
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise
+            return False
+        return True
 
 
 def raise_open_files_limit() -> None:

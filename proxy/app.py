@@ -4,6 +4,7 @@ What Granian guarantees, what it leaves to us and what it cannot do stands in AR
 """
 
 import asyncio
+import contextlib
 import importlib
 import logging
 import signal
@@ -159,5 +160,7 @@ async def fail(exchange: Exchange, cause: Cause) -> None:
     exchange.cause = cause
     if exchange.response_started:
         exchange.truncated = True
-    else:
+        return
+    # A client that has the answer and leaves cancels the last step of its sending, and there is no further one.
+    with contextlib.suppress(asyncio.CancelledError):
         await answer_error(exchange, cause)

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from loadtests.processes import Launch, free_port, running
+from loadtests.processes import PORTS, Launch, free_port, is_free, running
 from proxy.config import ConfigError
 from proxy.shared_state.client import Client, connect
 from proxy.shared_state.embedded import EmbeddedRedis, find_program
@@ -32,6 +32,7 @@ DEADLINE_S = 5.0
 """For a call in a test that is not about deadlines, on a machine that may be busy."""
 
 LOOK_AGAIN_S = 0.01
+CLUSTER_BUS_ABOVE = 10_000
 
 
 @contextlib.contextmanager
@@ -167,10 +168,12 @@ def cluster(directory: Path, nodes: int = 3) -> Iterator[list[int]]:
 
 
 def free_cluster_port() -> int:
-    """A free port whose number leaves room for that of the cluster's own bus, 10,000 above."""
-    while (port := free_port()) > 55535:
-        pass
-    return port
+    """A free port, of which that of the cluster's own bus is free too, and no other program's by chance."""
+    while True:
+        port = free_port()
+        bus = port + CLUSTER_BUS_ABOVE
+        if bus in PORTS and is_free(bus):
+            return port
 
 
 async def join(ports: list[int]) -> None:

@@ -15,11 +15,12 @@ from litestar import Litestar
 
 from admin import server
 from admin.app import create_app
+from loadtests.processes import free_port
 from proxy.config import ListenerTls
 from tests.admin.api import TOKEN_HASH, there
 from tests.admin.memory import Memory
 from tests.end_to_end.certificates import Pair
-from tests.end_to_end.relay_process import REPOSITORY, free_port
+from tests.end_to_end.relay_process import REPOSITORY
 from tests.end_to_end.waiting import eventually
 
 START_DEADLINE_S = 30.0

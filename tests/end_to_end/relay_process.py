@@ -4,7 +4,6 @@ import contextlib
 import os
 import re
 import signal
-import socket
 import ssl
 import subprocess
 import sys
@@ -15,6 +14,7 @@ from typing import Any
 
 import yaml
 
+from loadtests.processes import free_port
 from tests.end_to_end.process_tree import descendants, is_alive, pss_bytes
 from tests.end_to_end.raw_client import RawClient, Response
 from tests.end_to_end.waiting import eventually
@@ -40,12 +40,6 @@ FORBIDDEN = (
 )
 
 JsonObject = dict[str, Any]
-
-
-def free_port(host: str = "127.0.0.1") -> int:
-    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
-        probe.bind((host, 0))
-        return int(probe.getsockname()[1])
 
 
 class Relay:

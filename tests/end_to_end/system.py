@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from loadtests.processes import family
-from tests.end_to_end.relay_process import Relay, free_port
+from loadtests.processes import family, free_port
+from tests.end_to_end.relay_process import Relay
 
 TOKEN = "an admin token for tests only"
 
@@ -31,7 +31,7 @@ class System(Relay):
         client_tls: ssl.SSLContext | None = None,
         environment: Mapping[str, str] | None = None,
     ) -> None:
-        self.admin_port = free_port("127.0.0.1")
+        self.admin_port = free_port()
         admin = {"host": "127.0.0.1", "port": self.admin_port}
         whole = {"data_dir": str(directory / "data"), **configuration, "admin": admin}
         super().__init__(directory, whole, client_tls, {"ADMIN_TOKEN": TOKEN, **(environment or {})})

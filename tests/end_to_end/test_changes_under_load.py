@@ -33,6 +33,7 @@ def statistics_total(system: System) -> int:
     return total
 
 
+@pytest.mark.alone
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize(("kind", "tls", "edits"), [("sqlite", True, 1000), ("postgresql", False, 300)])
 def test_no_change_costs_a_request(

@@ -6,11 +6,12 @@ from pathlib import Path
 import pytest
 
 from loadtests.fake_upstream import UpstreamInThread
+from loadtests.processes import free_port
 from tests.end_to_end.asking import answer, raw
 from tests.end_to_end.certificates import Certificates
 from tests.end_to_end.harness import BODY_BYTES_MAX, Places, RelayFarm, Seen
 from tests.end_to_end.raw_client import Header, Response, request_bytes
-from tests.end_to_end.relay_process import REPOSITORY, Relay, free_port, refused_start
+from tests.end_to_end.relay_process import REPOSITORY, Relay, refused_start
 
 SECRET = b"Bearer canary-5ecret-0123456789"
 

@@ -1,7 +1,10 @@
 """What was started is always ended, with its children, and a start that fails says why."""
 
+import contextlib
+import itertools
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -11,7 +14,7 @@ from subprocess import PIPE
 import pytest
 
 from loadtests.measure import session_processes
-from loadtests.processes import Launch, StartError, family, free_port, is_alive, running
+from loadtests.processes import PORTS, Launch, StartError, family, free_port, is_alive, ports_in_turn, running
 
 # Listens, and has a child that ignores the polite signal.
 STUBBORN = """
@@ -38,6 +41,22 @@ def test_a_program_that_ends_at_once_shows_what_it_printed(tmp_path: Path) -> No
     launch = Launch([sys.executable, "-c", "raise SystemExit('no such option')"], free_port())
     with pytest.raises(StartError, match="no such option"), running(launch, tmp_path / "log"):
         pass
+
+
+def test_shares_of_the_ports_have_none_in_common() -> None:
+    shares = [set(itertools.islice(ports_in_turn(share, 3), 100_000)) for share in range(3)]
+    assert shares[0] | shares[1] | shares[2] == set(PORTS)
+    assert sum(map(len, shares)) == len(PORTS)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+def test_a_port_is_free_and_the_next_is_another(host: str) -> None:
+    with contextlib.ExitStack() as stack:
+        ports = [free_port(host) for _ in range(10)]
+        for port in ports:
+            listener = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+            stack.enter_context(listener)
+        assert len(set(ports)) == 10
 
 
 def test_a_family_is_found_by_its_command_lines_and_lives_until_it_is_waited_for() -> None:

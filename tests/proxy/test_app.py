@@ -529,6 +529,33 @@ def test_a_handshake_that_cannot_be_relayed_is_refused() -> None:
     serve(dialogue)
 
 
+class Leaving(Client):
+    """It has the whole answer and is gone before whoever sent it knows."""
+
+    async def send(self, message: Message) -> None:
+        await super().send(message)
+        if "body" in message:
+            task = asyncio.current_task()
+            assert task is not None
+            task.cancel()
+            await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize(("kind", "scheme"), [("http", "http"), ("websocket", "ws")])
+def test_a_client_that_leaves_with_its_refusal_is_no_error(
+    kind: str, scheme: str, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    async def dialogue(served: Served) -> None:
+        client = Leaving()
+        scope = http_scope(path=b"/nowhere") | {"type": kind, "scheme": scheme, "subprotocols": []}
+        await asyncio.create_task(served.relay(scope, client.receive, client.send))
+        assert error_of(client) == (404, "no_route")
+
+    serve(dialogue, access_log=True)
+    line = json.loads(capfdbinary.readouterr().out)
+    assert (line["status"], line["error"], line["truncated"]) == (404, "no_route", False)
+
+
 def test_handshakes_over_the_limit_are_refused(upstream: Upstream) -> None:
     async def dialogue(served: Served) -> None:
         held = await served.ask(Client(), path=b"/up")

@@ -3,8 +3,8 @@
 import select
 import socket
 
+from loadtests.processes import free_port
 from proxy.listening import bind, stop_accepting
-from tests.end_to_end.relay_process import free_port
 
 
 def test_the_sockets_share_an_address_and_none_listens_yet() -> None:

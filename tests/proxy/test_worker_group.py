@@ -16,10 +16,10 @@ from typing import Any
 import pytest
 from granian.constants import HTTPModes
 
+from loadtests.processes import free_port
 from proxy import worker_group
 from proxy.granian_worker import FROM_PARENT
 from proxy.worker_group import Listener, Starting, WorkerGroup
-from tests.end_to_end.relay_process import free_port
 
 LISTENER = Listener(HTTPModes.http1, 100, 30.0, None)
 

@@ -14,6 +14,7 @@ import pytest
 import trustme
 import uvloop
 
+from loadtests.processes import free_port
 from proxy.config import UpstreamTls
 from proxy.errors import (
     CERTIFICATE_INVALID,
@@ -153,12 +154,6 @@ def test_an_address_that_does_not_answer_costs_a_quarter_of_a_second() -> None:
                 connection.abort()
 
     play(dialogue, ["127.0.0.2", "127.0.0.1"])
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port: int = probe.getsockname()[1]
-        return port
 
 
 @pytest.mark.parametrize("addresses", [["127.0.0.1"], ["127.0.0.1", "127.0.0.2"], ["::1", "127.0.0.1"]])
