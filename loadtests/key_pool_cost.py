@@ -5,8 +5,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from proxy.shared_state.published_credentials import Replace, publish_credentials
-
 from loadtests.relay_pairs import Variant, compared_at, embedded_redis, load, target
 from loadtests.samples import Reading, Unit
 from loadtests.upstreams import Upstreams
@@ -16,6 +14,7 @@ from proxy.secrets import VARIABLE, Secrets, new_key
 from proxy.shared_state.breaker import Breaker, Guard
 from proxy.shared_state.client import connect
 from proxy.shared_state.published import Mark
+from proxy.shared_state.published_credentials import Replace, publish_credentials
 
 KEY_POOL_RATIO_MAX = 1.15
 DEADLINE_S = 5.0

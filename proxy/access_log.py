@@ -13,16 +13,23 @@ import msgspec
 BATCH_BYTES = 64 * 1024
 
 
+_encode = msgspec.json.Encoder().encode
+
+
+def encoded(fields: dict[str, Any]) -> bytes:
+    """Returns a line without its end."""
+    return _encode({"time": round(time.time(), 3), **fields})
+
+
 class AccessLog:
     """A worker's part of the access log. `flush` is called on every tick of the worker."""
 
     def __init__(self) -> None:
         self._lines = bytearray()
-        self._encode = msgspec.json.Encoder().encode
 
     def write(self, fields: dict[str, Any]) -> None:
         """Adds a line; `time` (seconds since 1970) goes first."""
-        self._lines += self._encode({"time": round(time.time(), 3), **fields})
+        self._lines += encoded(fields)
         self._lines += b"\n"
         if len(self._lines) > BATCH_BYTES:
             self.flush()

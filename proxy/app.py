@@ -84,8 +84,8 @@ class Relay:
             worker.finish(exchange)
             if exchange.tally is not None:
                 count(exchange, exchange.tally)
-            if worker.access_log is not None:
-                account(exchange, worker.access_log)
+            if worker.access_log is not None or worker.listened is not None:
+                account(exchange, worker.access_log, worker.listened)
             if worker.tracing is not None:
                 trace(exchange, worker.tracing)
 
@@ -113,8 +113,8 @@ class Relay:
             worker.tunnels.discard(exchange)
             if exchange.tally is not None:
                 count(exchange, exchange.tally)
-            if worker.access_log is not None:
-                account(exchange, worker.access_log)
+            if worker.access_log is not None or worker.listened is not None:
+                account(exchange, worker.access_log, worker.listened)
             if worker.tracing is not None:
                 trace(exchange, worker.tracing)
 

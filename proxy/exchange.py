@@ -45,6 +45,7 @@ class Exchange:
     # choose
     dropped: frozenset[bytes] | None = None  # fields that do not cross, where the client's own credential does not
     credential: Header | None = None  # the field that presents the relay's own
+    credential_id = ""  # of the key pool
     # forward
     attempts = 0
     sent_s = 0.0  # of perf_counter, when the first attempt's head had been written; 0 if none has, or nobody counts

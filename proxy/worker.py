@@ -57,6 +57,8 @@ class Worker:
         self._secrets: Secrets | None = None
         self._data_dir = Path(config.data_dir)
         self.live_log = LiveLog(time.monotonic)
+        self.listened: LiveLog | None = None
+        """The live log while somebody listens; asked on each tick, since a request should not look at the clock."""
         self._may_count = config.redis.url is not None
         self.snapshot = compile_snapshot(msgspec.structs.replace(config, routes={}), self.pools, None, self.key_pool)
         self.access_log: AccessLog | None = None
@@ -199,6 +201,7 @@ class Worker:
             exchange.watch = self.loop.create_task(watch(exchange))
         if self.access_log is not None:
             self.access_log.flush()
+        self.listened = self.live_log if self.live_log.wanted else None
         if self.tallies is not None:
             self.tallies.tick(time.time())
         self._ticks += 1

@@ -28,7 +28,7 @@ class Figures:
     def forget(self, candidate: Candidate) -> None:
         """Forgets a candidate that is gone."""
         for where in (self._told, self._errors):
-            where.pop(candidate, None)  # type: ignore[attr-defined]
+            where.pop(candidate, None)
         self.used.discard(candidate)
 
     def count_error(self, candidate: Candidate, says: Says, status: int, now_s: float) -> None:

@@ -134,7 +134,7 @@ class KeyPool:
         for name in [name for name in self._credentials if name not in wanted]:
             self._drop(name)
         for cache in (self._selectors, self._groups, self._home, self._tiers, self._ends, self._soft):
-            cache.clear()  # type: ignore[attr-defined]
+            cache.clear()
         self._causes.clear()
         self._group_causes.clear()
         self._banned_models.clear()

@@ -1,14 +1,15 @@
 """Account: what is counted and written down when a request has ended, whichever way it ended."""
 
 from time import perf_counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from proxy.access_log import AccessLog
+from proxy.access_log import AccessLog, encoded
 from proxy.errors import Source
 from proxy.exchange import Exchange, http_version
 from proxy.rules.records import RECORD, RECORD_BYTES
 from proxy.rules.redaction import redacted
 from proxy.rules.trace_context import parent_of
+from proxy.shared_state.live_log import LiveLog
 from proxy.statistics import CLIENT_LEFT, STATUS_CLASSES
 from proxy.tallies import Kind, Tally
 
@@ -69,27 +70,38 @@ def new_key(exchange: Exchange, tally: Tally, kind: Kind) -> int:
     )
 
 
-def account(exchange: Exchange, log: AccessLog) -> None:
-    """Writes the request's line to the access log. Secrets in the target are masked; headers are not logged."""
+def account(exchange: Exchange, log: AccessLog | None, live_log: LiveLog | None) -> None:
+    """Writes the request's line to the access log, and to who listens just now."""
+    fields = line(exchange)
+    if log is not None:
+        log.write(fields)
+    if live_log is not None:
+        live_log.add(encoded(fields))
+
+
+def line(exchange: Exchange) -> dict[str, Any]:
+    """Returns what is written of a request. Secrets in the target are masked; headers are not written."""
     scope = exchange.scope
     route = getattr(exchange, "route", None)
-    log.write(
-        {
-            "request_id": exchange.request_id.decode(),
-            "client": scope["client"][0],
-            "method": scope.get("method", "GET"),
-            "target": redacted(scope["raw_path"], scope["query_string"]),
-            "protocol": http_version(scope),
-            "route": None if route is None else route.prefix,
-            "status": exchange.status,
-            "error": None if exchange.cause is None else exchange.cause.word,
-            "truncated": exchange.truncated,
-            "attempts": exchange.attempts,
-            "request_bytes": exchange.request_bytes,
-            "response_bytes": exchange.response_bytes,
-            "duration_ms": round((perf_counter() - exchange.started_s) * 1000, 3),
-        }
-    )
+    fields: dict[str, Any] = {
+        "request_id": exchange.request_id.decode(),
+        "client": scope["client"][0],
+        "method": scope.get("method", "GET"),
+        "target": redacted(scope["raw_path"], scope["query_string"]),
+        "protocol": http_version(scope),
+        "route": None if route is None else route.prefix,
+        "status": exchange.status,
+        "error": None if exchange.cause is None else exchange.cause.word,
+        "truncated": exchange.truncated,
+        "attempts": exchange.attempts,
+        "request_bytes": exchange.request_bytes,
+        "response_bytes": exchange.response_bytes,
+        "duration_ms": round((perf_counter() - exchange.started_s) * 1000, 3),
+    }
+    if exchange.credential_id and exchange.route.credentials is not None:
+        fields["credential"] = exchange.credential_id
+        fields["model"] = exchange.route.credentials.api.model(scope["raw_path"], exchange.first_piece)
+    return fields
 
 
 def trace(exchange: Exchange, tracing: "Tracing") -> None:

@@ -277,6 +277,7 @@ class Attempts:
         self._candidate = candidate
         self._open = True
         exchange = self._exchange
+        exchange.credential_id = candidate.id
         exchange.target = self._target
         present(exchange, place, secret, field)
         return True

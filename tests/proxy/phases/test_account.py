@@ -35,7 +35,7 @@ def test_a_request_is_written_down_with_what_became_of_it() -> None:
         route(exchange, snapshot_of())
         exchange.status, exchange.attempts, exchange.request_bytes, exchange.response_bytes = 200, 2, 3, 4
         exchange.truncated, exchange.cause = True, TRUNCATED
-        account(exchange, log)
+        account(exchange, log, None)
         (line,) = log.lines
         duration_ms = line.pop("duration_ms")
         assert 0 <= duration_ms < 5000
@@ -65,7 +65,7 @@ def test_a_request_that_came_to_nothing_is_written_down_too(kind: str) -> None:
         exchange.scope["type"] = kind
         if kind == "websocket":
             del exchange.scope["method"]
-        account(exchange, log)
+        account(exchange, log, None)
         (line,) = log.lines
         assert (line["route"], line["status"], line["error"], line["method"]) == (None, 0, None, "GET")
         assert (line["target"], line["protocol"]) == ("/\xff", "1.0")
