@@ -15,6 +15,8 @@ Changes under load, `python -m loadtests.changes`: `changes.py` edits, replaces 
 `steady_load.py` judges every answer; `edit_visibility.py` times edits, `keep_alive.py` is their client, and
 `echo_upstream.py` says what it was asked.
 
+A choice among credentials, `python -m loadtests.choice_cost`: `choice_cost.py` times the selectors alone.
+
 Locust scenarios, `python -m loadtests.locust_run`: `locustfile_*.py` has one scenario each, `locust_verdict.py` what
 makes a run fail. Behind the relay stand `fake_upstream.py`, which can misbehave on command, `streaming_upstream.py` and
 `websocket_upstream.py`. How to run and read all of it: README.md.
