@@ -9,17 +9,20 @@ SLOTS = 10
 class RecentUses:
     """The uses of one credential in slots of `slot_s` seconds, counted by its `requests`.
 
-    `slots` holds a slot's number and the uses in it, oldest first; `count` is their sum. `requests` is up to where they
-    have been counted: so any number of selectors may have them counted, and each use counts once.
+    `count` is the sum over all slots that are not forgotten. `requests` is up to where uses have been counted: so any
+    number of selectors may have them counted, and each use counts once.
     """
 
-    __slots__ = ("count", "requests", "slot_s", "slots")
+    # Most credentials of a large pool are used in one slot only, and need no list.
+    __slots__ = ("_newest", "_newest_slot", "_older", "count", "requests", "slot_s")
 
     def __init__(self, slot_s: float, requests: int) -> None:
         self.slot_s = slot_s
         self.requests = requests
-        self.slots: list[tuple[int, int]] = []
         self.count = 0
+        self._newest_slot = 0
+        self._newest = 0
+        self._older: list[tuple[int, int]] | None = None
 
     def count_up_to(self, requests: int, at_s: float) -> None:
         """Counts what came since the last call as used at `at_s`, or in the newest slot if that is later."""
@@ -27,17 +30,36 @@ class RecentUses:
         self.requests = requests
         if uses <= 0:
             return
-        self.count += uses
         slot = int(at_s // self.slot_s)
-        if self.slots and self.slots[-1][0] >= slot:
-            slot, before = self.slots.pop()
-            uses += before
-        self.slots.append((slot, uses))
-        if len(self.slots) > SLOTS + 1:
-            self.forget_up_to(slot - SLOTS - 1)
+        if slot > self._newest_slot:
+            self._begin(slot)
+        self._newest += uses
+        self.count += uses
 
     def forget_up_to(self, slot: int) -> None:
         """Forgets the uses in this slot and older ones."""
-        slots = self.slots
-        while slots and slots[0][0] <= slot:
-            self.count -= slots.pop(0)[1]
+        if self._newest_slot <= slot:
+            self.count = self._newest = 0
+            self._older = None
+        older = self._older
+        while older and older[0][0] <= slot:
+            self.count -= older.pop(0)[1]
+
+    def oldest_slot(self) -> int | None:
+        """Returns the number of the oldest slot with a use, None where there is none."""
+        if self._older:
+            return self._older[0][0]
+        return self._newest_slot if self._newest else None
+
+    def slots(self) -> list[tuple[int, int]]:
+        """Returns the slots with uses, oldest first: number and uses."""
+        return [*(self._older or ()), (self._newest_slot, self._newest)] if self._newest else []
+
+    def _begin(self, slot: int) -> None:
+        if self._newest:
+            if self._older is None:
+                self._older = []
+            self._older.append((self._newest_slot, self._newest))
+        self._newest_slot, self._newest = slot, 0
+        if self._older and len(self._older) > SLOTS:
+            self.forget_up_to(slot - SLOTS - 1)

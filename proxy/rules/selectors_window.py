@@ -44,8 +44,8 @@ class TimeWindow(Least):
             return
         uses = self._uses_of(candidate)
         uses.count_up_to(candidate.requests, candidate.last_used_s)
-        if place.awaits_slot is None and uses.slots:
-            self._await_end_of(uses.slots[0][0], candidate, place)
+        if place.awaits_slot is None:
+            self._await_end_of(uses.oldest_slot(), candidate, place)
         self._buckets.move(candidate, place, uses.count)
 
     def choose(self, now_s: float, random01: Callable[[], float], affinity: bytes | None) -> Candidate | None:
@@ -63,8 +63,10 @@ class TimeWindow(Least):
             uses = candidate.recent_uses = RecentUses(self._slot_s, candidate.requests)
         return uses
 
-    def _await_end_of(self, slot: int, candidate: Candidate, place: Place) -> None:
+    def _await_end_of(self, slot: int | None, candidate: Candidate, place: Place) -> None:
         place.awaits_slot = slot
+        if slot is None:
+            return
         candidates = self._by_oldest_slot.get(slot)
         if candidates is None:
             candidates = self._by_oldest_slot[slot] = []
@@ -83,7 +85,5 @@ class TimeWindow(Least):
             return
         uses = self._uses_of(candidate)
         uses.forget_up_to(ended)
-        place.awaits_slot = None
-        if uses.slots:
-            self._await_end_of(uses.slots[0][0], candidate, place)
+        self._await_end_of(uses.oldest_slot(), candidate, place)
         self._buckets.move(candidate, place, uses.count)

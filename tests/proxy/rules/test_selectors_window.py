@@ -128,5 +128,5 @@ def test_what_is_kept_of_a_candidate_is_bounded_where_nobody_chooses() -> None:
     for hour in range(1000):
         use(one, START_S + 3600 * hour, selector)
     assert one.recent_uses is not None
-    assert len(one.recent_uses.slots) <= SLOTS + 1
+    assert len(one.recent_uses.slots()) <= SLOTS + 1
     assert sum(map(len, selector._by_oldest_slot.values())) == 1
