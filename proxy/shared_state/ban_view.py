@@ -151,7 +151,7 @@ class BanView:
                 put = await self._store.put(credential, model, None if known is None else decode_ban(known.data), new)
             except StoreUnavailable:
                 return False
-            if not put.won:
+            if not put.won and put.there != new:
                 self._user.ban_changed(credential, model, put.there)
         return bool(self._store.unshared)
 
@@ -162,8 +162,8 @@ class BanView:
         if data == (b"" if known is None else known.data):
             return
         self._store.unshared.pop(field, None)
-        self._store.note(field, data, number)
         self._user.ban_changed(*split_field(field), decode_ban(data))
+        self._store.note(field, data, number)
 
 
 def number_of(data: object) -> int:

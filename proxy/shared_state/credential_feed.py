@@ -5,6 +5,7 @@ announced, and they are read in a task of their own: bans do not wait while 100,
 """
 
 import asyncio
+import logging
 from pathlib import Path
 
 import msgspec
@@ -20,6 +21,8 @@ from proxy.shared_state.credential_view import POLL_S, CredentialView
 from proxy.shared_state.keys import CREDENTIALS_CHANNEL
 from proxy.shared_state.linked_key_pool import CredentialUser
 from proxy.shared_state.published import UNREADABLE
+
+log = logging.getLogger("relaygate")
 
 RETRY_S = 0.5
 
@@ -44,7 +47,10 @@ class CredentialFeed:
             try:
                 await self._listen_once()
             except (StoreUnavailable, RedisError, OSError):  # the guard tells of it
-                await asyncio.sleep(RETRY_S)
+                pass
+            except Exception as error:
+                log.error("bans are read anew: %s", type(error).__name__)  # noqa: TRY400 - a line, not a traceback
+            await asyncio.sleep(RETRY_S)
 
     async def _listen_once(self) -> None:
         now_s = asyncio.get_running_loop().time
@@ -61,6 +67,7 @@ class CredentialFeed:
                 message = await channel.get_message(timeout=max(0.0, poll_at_s - now_s()))
                 if message is not None:
                     self._hear(message["data"])
+                    await asyncio.sleep(0)  # hundreds may have come at once, and are given out without a wait
 
     def _hear(self, data: bytes) -> None:
         try:

@@ -10,6 +10,7 @@ import contextlib
 import logging
 from collections import deque
 from collections.abc import Iterator
+from itertools import islice
 
 import msgspec
 from redis.exceptions import RedisError
@@ -94,7 +95,7 @@ class CredentialReporter:
     def _some_counts(self) -> list[CredentialCounts]:
         """Returns counts that have been taken and not been told, or takes more."""
         for _ in range(2):
-            counts = [each for each, _ in zip(self._counts, range(COUNTS_MAX), strict=False)]
+            counts = list(islice(self._counts, COUNTS_MAX))
             if counts:
                 return counts
             self._counts = iter(self._figures.take_counts())

@@ -73,9 +73,14 @@ class CredentialView:
         """Follows what is published until it is cancelled."""
         while True:
             self._wanted.clear()
-            with contextlib.suppress(StoreUnavailable, RedisError, OSError):  # the guard tells of it
+            try:
                 await self.refresh()
                 await self._keep()
+            except (StoreUnavailable, RedisError, OSError):  # the guard tells of it
+                pass
+            except Exception as error:
+                self._known = None
+                log.error("credentials are read anew: %s", type(error).__name__)  # noqa: TRY400 - a line, not a traceback
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(POLL_S):
                     await self._wanted.wait()
@@ -147,14 +152,16 @@ class CredentialView:
     def _give(self, credentials: Iterable[Credential]) -> None:
         changed = [each for each in credentials if self._records.get(each.id) != each]
         if changed:
-            self._records.update((each.id, each) for each in changed)
             self._user.credentials_changed(changed, [])
+            self._records.update((each.id, each) for each in changed)
 
     def _take_back(self, names: list[str]) -> None:
-        gone = [name for name in names if self._records.pop(name, None) is not None]
+        gone = [name for name in names if name in self._records]
         if gone:
             self._user.credentials_changed([], gone)
             self._bans.forget(set(gone))
+            for name in gone:
+                del self._records[name]
 
     async def _keep(self) -> None:
         """Keeps on disk what is in use, unless it is there, or something else was written a moment ago."""

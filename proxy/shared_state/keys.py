@@ -61,4 +61,4 @@ ANSWERS = "relaygate:answers:"
 """Begins the name of a list, with an expiry, to which workers add what they know of a question."""
 
 LIVE_LOG_CHANNEL = "relaygate:live-log"
-"""Channel: lines about requests in JSON, while somebody listens."""
+"""Channel: lines about requests in JSON, while somebody listens, in batches (`live_log.py`)."""

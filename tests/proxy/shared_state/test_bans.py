@@ -182,7 +182,7 @@ def test_without_redis_nobody_wins_and_what_was_decided_waits() -> None:
 def test_a_redis_that_refuses_is_told_once(url: str, caplog: pytest.LogCaptureFixture) -> None:
     async def story(client: Any, one: BanStore, _: BanStore) -> None:
         await client.set(BANS, "no hash")
-        for _ in range(3):
+        for _attempt in range(3):
             with pytest.raises(StoreUnavailable, match="refused"):
                 await one.put("a", "", None, BANNED)
         await client.delete(BANS)

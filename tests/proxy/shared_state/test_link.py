@@ -12,14 +12,28 @@ import pytest
 from loadtests.processes import free_port
 from proxy.config import Config, ConfigError, KeyPool, Redis, Route
 from proxy.shared_state import published
-from proxy.shared_state.keys import CONFIG_CHANNEL, CONFIG_SECTIONS, CONFIG_VERSION, WORKERS
+from proxy.shared_state.bans import BanStore
+from proxy.shared_state.breaker import Breaker, Guard
+from proxy.shared_state.credential_events import KIND as CREDENTIALS
+from proxy.shared_state.credential_events import CredentialCounts
+from proxy.shared_state.events import KIND
+from proxy.shared_state.keys import (
+    CONFIG_CHANNEL,
+    CONFIG_SECTIONS,
+    CONFIG_VERSION,
+    EVENTS,
+    LIVE_LOG_CHANNEL,
+    WORKERS,
+)
 from proxy.shared_state.link import FIRST_ANSWER_S, Link
 from proxy.shared_state.live_log import LiveLog
-from proxy.shared_state.published import RoutesSection
+from proxy.shared_state.published import Mark, RoutesSection
+from proxy.shared_state.published_credentials import Replace, publish_credentials
+from proxy.shared_state.questions import EXPLAIN, LISTEN, Question, ask, tell
 from proxy.shared_state.worker_state import decode_state
 from proxy.tallies import Tallies
-from tests.proxy.shared_state.key_pools import Told
-from tests.redis_servers import EMBEDDED, connected, redis_at, until
+from tests.proxy.shared_state.key_pools import BANNED, Told, credential
+from tests.redis_servers import DEADLINE_S, EMBEDDED, connected, redis_at, until
 
 A = {"/a": Route(target="http://a.example")}
 B = {"/b": Route(target="http://b.example")}
@@ -56,13 +70,16 @@ def fixture_url(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 def play(url: str, data_dir: Path, story: Callable[[Link, list[dict[str, Route]]], Coroutine[Any, Any, None]]) -> None:
     """Tells a story of a link that has begun, and closes it; no task is left."""
+    used: list[dict[str, Route]] = []
+    play_of(url, data_dir, Linked(used.append), lambda link: story(link, used))
 
+
+def play_of(url: str, data_dir: Path, worker: Linked, story: Callable[[Link], Coroutine[Any, Any, None]]) -> None:
     async def main() -> None:
-        used: list[dict[str, Route]] = []
-        link = Link(Config(redis=Redis(url=url), data_dir=str(data_dir)), Linked(used.append))
+        link = Link(Config(redis=Redis(url=url), data_dir=str(data_dir)), worker)
         try:
             await link.begin()
-            await story(link, used)
+            await story(link)
         finally:
             await link.close()
         assert asyncio.all_tasks() == {asyncio.current_task()}
@@ -148,6 +165,88 @@ def test_keys_of_another_type_are_no_reason_not_to_start(url: str, tmp_path: Pat
     asyncio.run(spoil())
     published.store(published.encode_routes(RoutesSection(5, A)), last_good(tmp_path))
     play(url, tmp_path, story)
+
+
+def publish_credential(url: str) -> None:
+    async def main() -> None:
+        async with connected(url) as client:
+            await client.flushall()
+            guard = Guard(client, Breaker(), DEADLINE_S)
+            await publish_credentials(client, guard, [credential(1)], [], Mark(1, 1), Replace.WHOLE)
+            await BanStore(client, guard).put("k1", "", None, BANNED)
+
+    asyncio.run(main())
+
+
+def test_credentials_and_bans_are_there_when_it_has_begun_and_its_own_bans_are_shared(url: str, tmp_path: Path) -> None:
+    worker = Linked(lambda _: None)
+
+    async def story(link: Link) -> None:
+        pool = worker.key_pool
+        assert (pool.credentials, pool.bans) == ({"k1": credential(1)}, {("k1", ""): BANNED})
+        assert pool.store is link.credential_feed.bans
+        assert (await pool.store.put("k1", "", BANNED, None)).won
+
+    publish_credential(url)
+    play_of(url, tmp_path, worker, story)
+
+
+def test_without_redis_it_begins_with_the_credentials_that_lay_on_disk(url: str, tmp_path: Path) -> None:
+    async def kept(_: Link) -> None:
+        await until(lambda: asyncio.to_thread((tmp_path / "last-good" / "credentials.msgpack").exists))
+
+    worker = Linked(lambda _: None)
+
+    async def story(_: Link) -> None:
+        assert worker.key_pool.credentials == {"k1": credential(1)}
+
+    publish_credential(url)
+    play_of(url, tmp_path, Linked(lambda _: None), kept)
+    play_of(f"redis://127.0.0.1:{free_port()}", tmp_path, worker, story)
+
+
+def test_it_answers_what_its_worker_knows_and_brings_its_lines_to_who_listens(url: str, tmp_path: Path) -> None:
+    worker = Linked(lambda _: None)
+
+    async def story(_: Link) -> None:
+        async with connected(url) as client:
+            guard = Guard(client, Breaker(), DEADLINE_S)
+
+            async def answered() -> bool:
+                return await ask(client, guard, Question(EXPLAIN, b"one"), DEADLINE_S) == [b"known"]
+
+            await until(answered)
+            assert await ask(client, guard, Question(EXPLAIN, b"two"), DEADLINE_S) == []
+            await tell(client, guard, Question(LISTEN))
+            async with client.pubsub(ignore_subscribe_messages=True) as channel:
+                await channel.subscribe(LIVE_LOG_CHANNEL)
+                await channel.get_message(timeout=DEADLINE_S)
+
+                async def wanted() -> bool:
+                    return worker.live_log.wanted
+
+                await until(wanted)
+                worker.live_log.add(b"{}")
+                assert await channel.get_message(timeout=DEADLINE_S)
+
+    play_of(url, tmp_path, worker, story)
+
+
+def test_it_tells_of_credentials_also_at_its_end(url: str, tmp_path: Path) -> None:
+    worker = Linked(lambda _: None)
+
+    async def story(_: Link) -> None:
+        worker.key_pool.figures.counts = [CredentialCounts("k1", 1)]
+
+    async def told() -> list[dict[bytes, bytes]]:
+        async with connected(url) as client:
+            found: Any = await client.xrange(EVENTS)
+            return [fields for _, fields in found]
+
+    publish(url, 1, A)
+    play_of(url, tmp_path, worker, story)
+    (entry,) = asyncio.run(told())
+    assert entry[KIND] == CREDENTIALS
 
 
 def test_a_url_that_cannot_be_used_is_refused(tmp_path: Path) -> None:
