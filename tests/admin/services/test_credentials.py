@@ -10,8 +10,8 @@ from sqlalchemy import insert, update
 
 from admin.database import Database
 from admin.migrations import migrate
-from admin.rules.key_lists import InvalidLine, NewCredential
 from admin.rules import key_records
+from admin.rules.key_lists import InvalidLine, NewCredential
 from admin.rules.key_records import LineOutcome, LineResult, Status
 from admin.services.credential_additions import purpose
 from admin.services.credential_bans import BanName
