@@ -3,13 +3,11 @@
 What they change is published by the control plane within a second.
 """
 
-import os
-
 import msgspec
 import yaml
 
 from admin import migrations, rotation, sources
-from admin.control_plane import editor, looked_at, opened
+from admin.control_plane import editor, looked_at, opened, secrets_of
 from admin.data_directory import data_directory
 from admin.database import Database
 from admin.rules import route_specs, three_way, three_way_key_pool
@@ -17,7 +15,6 @@ from admin.rules.three_way import Plan
 from admin.services.edits import read_key_pool, read_routes
 from admin.services.routes import Routes
 from proxy.config import Config, ConfigError, KeyPool
-from proxy.secrets import KEY_FILE, load_secrets
 
 
 async def migrate(config: Config) -> list[str]:
@@ -44,7 +41,7 @@ async def apply(config: Config, *, dry_run: bool) -> str:
 async def rotate_key(config: Config) -> str:
     """Puts a new secret key in the place of the old one; returns what was done. Raises ConfigError, DatabaseDown."""
     async with opened(config) as database:
-        return await rotation.rotate(database, load_secrets(os.environ, data_directory(config) / KEY_FILE))
+        return await rotation.rotate(database, secrets_of(config))
 
 
 async def planned(config: Config) -> Plan:

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from sqlalchemy import Row, select
+from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from admin.database import Database
@@ -74,13 +74,13 @@ async def _changed(connection: AsyncConnection, version: int) -> list[Credential
     while True:
         query = select(*_COLUMNS).where(_ROW.version > version, _ROW.id > after).order_by(_ROW.id).limit(ROWS_MAX)
         rows = (await connection.execute(query)).all()
-        found += await asyncio.to_thread(_read, rows)
+        found += await asyncio.to_thread(_read, [*rows])
         if len(rows) < ROWS_MAX:
             return found
         after = rows[-1].id
 
 
-def _read(rows: Sequence[Row[Any]]) -> list[Credential]:
+def _read(rows: Sequence[Any]) -> list[Credential]:
     return [
         Credential(
             row.id,
