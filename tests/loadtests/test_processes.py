@@ -15,6 +15,7 @@ import pytest
 
 from loadtests.measure import session_processes
 from loadtests.processes import PORTS, Launch, StartError, family, free_port, is_alive, ports_in_turn, running
+from tests.end_to_end.waiting import eventually
 
 # Listens, and has a child that ignores the polite signal.
 STUBBORN = """
@@ -62,16 +63,15 @@ def test_a_port_is_free_and_the_next_is_another(host: str) -> None:
 def test_a_family_is_found_by_its_command_lines_and_lives_until_it_is_waited_for() -> None:
     grandchild = "import time; time.sleep(60)"
     child = f"import subprocess, sys; print(subprocess.Popen([sys.executable, '-c', {grandchild!r}]).pid, flush=True)"
-    process = subprocess.Popen([sys.executable, "-c", f"{child}; sys.stdin.read()"], stdout=PIPE, stdin=PIPE, text=True)
-    assert process.stdout is not None
-    pid = int(process.stdout.readline())
-    assert family(os.getpid(), r"^\S+ -c import time; time\.sleep\(60\) $") == [pid]
-    assert family(os.getpid(), "python.* -c import") == [process.pid, pid]
-    assert is_alive(pid)
-    os.kill(pid, signal.SIGKILL)
-    deadline = time.monotonic() + 5
-    while is_alive(pid) and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert not is_alive(pid), "a zombie counts as alive"
-    process.communicate()
+    command = [sys.executable, "-c", f"{child}; sys.stdin.read()"]
+    with subprocess.Popen(command, stdout=PIPE, stdin=PIPE, text=True) as process:
+        assert process.stdout is not None
+        pid = int(process.stdout.readline())
+        # Who has started a program may know so before the kernel shows its command line.
+        eventually(lambda: family(os.getpid(), r"^\S+ -c import time; time\.sleep\(60\) $") == [pid])
+        assert family(os.getpid(), "python.* -c import") == [process.pid, pid]
+        assert is_alive(pid)
+        os.kill(pid, signal.SIGKILL)
+        eventually(lambda: not is_alive(pid), what="the end of what is a zombie now")
+        process.communicate()
     assert not is_alive(process.pid)
