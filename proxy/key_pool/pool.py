@@ -336,10 +336,12 @@ class KeyPool:
         return found
 
     def _filled(self, groups: Groups, model: str) -> Selector:
+        """Returns a new selector. Each worker begins at another place, or all would begin with the same credential."""
         filled = selector(self.settings)
-        for candidate in self._members(groups):
-            if self._may(candidate, model):
-                filled.add(candidate)
+        members = [candidate for candidate in self._members(groups) if self._may(candidate, model)]
+        start = int(self._random01() * len(members))
+        for candidate in (*members[start:], *members[:start]):
+            filled.add(candidate)
         return filled
 
     def _members(self, groups: Groups) -> Iterator[Candidate]:
