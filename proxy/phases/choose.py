@@ -97,6 +97,7 @@ class Attempts:
         "_pause_s",
         "_pool",
         "_refusals",
+        "_repeats",
         "_settings",
         "_target",
         "_trace",
@@ -118,6 +119,7 @@ class Attempts:
         self._candidate: Candidate
         self._tried: list[Candidate] = []
         self._refusals = 0
+        self._repeats = 0
         self._pause_s = 0.0
         self._open = False
         self.began_s = self._pool.now_s()
@@ -211,6 +213,7 @@ class Attempts:
         self.needs_fresh = reused
         if reused:  # an idle close that crossed the request: no fault of the credential's, which goes out again
             self._pause_s = 0.0
+            self._repeats += 1
             self._open = True
         elif not await self._chooses_next(way):
             raise error
@@ -228,7 +231,7 @@ class Attempts:
             verdict,
             status,
             method=exchange.scope["method"],
-            attempts=exchange.attempts,
+            attempts=exchange.attempts - self._repeats,
             refusals=self._refusals,
             body_kept=self._keeps_body,
             settings=self._settings,
@@ -240,7 +243,7 @@ class Attempts:
             self._refusals += 1
             self._pause_s = 0.0
         else:
-            retries = self._exchange.attempts - self._refusals
+            retries = self._exchange.attempts - self._repeats - self._refusals
             pause_s = self._settings.retry_delay_ms / 1000 * 2 ** (retries - 1) * random.uniform(0.5, 1)  # noqa: S311
             self._pause_s = min(pause_s, max(0.0, self.began_s + self._settings.retry_deadline_s - self._pool.now_s()))
         return await self._choose()

@@ -215,6 +215,25 @@ def test_an_idle_close_is_nobody_s_fault_and_costs_the_key_nothing(upstream: Ups
     play(dialogue)
 
 
+def test_a_repeat_after_an_idle_close_does_not_count_as_a_retry(upstream: Upstream) -> None:
+    async def dialogue() -> None:
+        story = Story(upstream, pool_of("a", "b", retry_max=1))
+        for _ in range(2):  # one idle connection, whichever key is next
+            _, task = await story.post()
+            await story.answer(OK)
+            await task
+        client, task = await story.post()
+        upstream.close()
+        await turns(20)
+        upstream.close()
+        await turns(20)
+        await story.answer(OK)
+        await task
+        assert (client.status, story.exchange.attempts) == (200, 3)
+
+    play(dialogue)
+
+
 def test_a_long_body_streams_and_is_sent_once(upstream: Upstream) -> None:
     async def dialogue() -> None:
         story = Story(upstream, pool_of("a", "b", retry_body_bytes_max=10))
