@@ -32,7 +32,7 @@ FAILURES = [
 
 def named(value: object) -> str | None:
     if isinstance(value, Behaviour):
-        return f"{value.does}-{value.ending}" if value.ending is not Ending.KEEP else str(value.does)
+        return f"{value.does}-{value.ending}" if value.ending is Ending.RST else str(value.does)
     return value.route if isinstance(value, Call) else None
 
 
