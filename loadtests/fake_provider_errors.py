@@ -38,7 +38,7 @@ Headers = tuple[tuple[str, str], ...]
 _OPENAI: dict[Does, tuple[int, str, str | None, str]] = {
     Does.PAYMENT_REQUIRED: (402, "unknown_error", "invalid_request_error", "Insufficient Balance"),
     Does.UNAUTHORIZED: (401, "invalid_request_error", "invalid_api_key", "Incorrect API key provided."),
-    Does.FORBIDDEN: (403, "invalid_request_error", None, "You have insufficient permissions for this operation."),
+    Does.FORBIDDEN: (403, "invalid_request_error", None, "This request is not allowed."),
     Does.RATE_LIMITED: (429, "requests", "rate_limit_exceeded", "Rate limit reached for requests."),
     Does.OUT_OF_QUOTA: (
         429,

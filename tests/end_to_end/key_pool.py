@@ -30,6 +30,7 @@ HASTY_S = 0.5
 """How long a route named `hasty` waits for an answer."""
 
 KEY_NUMBERS = itertools.count()
+MARKER_NUMBERS = itertools.count()
 SETTINGS: Mapping[str, Any] = {
     "retry_delay_ms": 20,
     "error_threshold": 3,
@@ -82,7 +83,6 @@ class Pool:
         self.number = number
         self.group = f"group-{number}"
         self.keys: list[str] = []
-        self._markers = itertools.count()
         self._since_s = 0.0
 
     # Keys
@@ -138,7 +138,8 @@ class Pool:
     # Clients
 
     def marker(self) -> str:
-        return f"{self.group}-{next(self._markers)}"
+        """A name for one request that no other request has."""
+        return f"{self.group}-{next(MARKER_NUMBERS)}"
 
     def ask(
         self,

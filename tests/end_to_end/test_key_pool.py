@@ -4,6 +4,8 @@ Each test has a group of keys of its own in a system of two workers. A key fails
 what comes after it is in `test_key_pool_endings.py`.
 """
 
+import time
+
 import pytest
 
 from loadtests.fake_provider_keys import Behaviour, Does, Tells
@@ -13,6 +15,7 @@ from tests.end_to_end.key_pool import HASTY_S, WORKERS, Pool
 from tests.end_to_end.waiting import eventually, never
 
 LONG_S = 60.0
+KNOWN_S = 0.1
 FAILURES = [
     Behaviour(Does.PAYMENT_REQUIRED),
     Behaviour(Does.UNAUTHORIZED),
@@ -29,12 +32,20 @@ FAILURES = [
 
 def named(value: object) -> str | None:
     if isinstance(value, Behaviour):
-        return f"{value.does}-{value.ending}" if value.ending is not Ending.KEEP else str(value.does)
+        return f"{value.does}-{value.ending}" if value.ending is Ending.RST else str(value.does)
     return value.route if isinstance(value, Call) else None
 
 
-@pytest.mark.parametrize("failure", FAILURES, ids=named)
-@pytest.mark.parametrize("call", [OPENAI, ANTHROPIC, GEMINI], ids=named)
+@pytest.mark.parametrize(
+    ("call", "failure"),
+    [
+        (call, failure)
+        for call in (OPENAI, ANTHROPIC, GEMINI)
+        for failure in FAILURES
+        if (call.route, failure.does) != ("gemini", Does.NO_MODEL)  # which says the same of all keys
+    ],
+    ids=named,
+)
 def test_nobody_notices_keys_that_fail(pool: Pool, call: Call, failure: Behaviour) -> None:
     first, second, good = pool.add(3)
     pool.plan([first, second], failure)
@@ -84,11 +95,17 @@ def test_a_slow_key_is_waited_for_where_the_route_has_no_limit(pool: Pool) -> No
 
 
 def test_failures_that_are_not_in_a_row_ban_nobody(pool: Pool) -> None:
-    """The threshold is 3: of 12 requests with the only key, each third one is good."""
+    """The threshold is 3: of 12 requests with the only key, each third one is good.
+
+    A failure takes a moment to be known to the worker that has the success, or it would not end the row there.
+    """
     (key,) = pool.add(1)
     again = [Behaviour(Does.FORBIDDEN, times=2), Behaviour(times=1)]
     pool.plan([key], *again * 4)
-    statuses = [pool.ask().status for _ in range(12)]
+    statuses = []
+    for _ in range(12):
+        statuses.append(pool.ask().status)
+        time.sleep(KNOWN_S)
     assert statuses == [403, 403, 200] * 4
     assert pool.status_of(key) == "active"
 

@@ -83,8 +83,8 @@ def test_the_last_answer_is_the_sdks_own_error(pool: Pool, gpt: openai.OpenAI, c
         gpt.chat.completions.create(model="gpt-fake", messages=ASKED)
     assert none_left.value.status_code == 503
     assert 55 <= int(none_left.value.response.headers["retry-after"]) <= 60
-    with pytest.raises(anthropic.InternalServerError):
-        claude.messages.create(model="claude-fake", max_tokens=100, messages=ASKED)
+    with pytest.raises(anthropic.InternalServerError):  # limits are of a model
+        claude.messages.create(model="gpt-fake", max_tokens=100, messages=ASKED)
 
 
 def test_many_at_once(pool: Pool) -> None:
