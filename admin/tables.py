@@ -147,5 +147,23 @@ events_dropped = Table(
     **MYSQL,
 )
 
+# Where the OAuth credential's chain stands (`rules/oauth.py`): one row. Times in milliseconds since 1970. `chain` and
+# `spent` (with spaces between) are digests of refresh tokens; the two tokens are encrypted.
+oauth_tokens = Table(
+    "oauth_tokens",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("refresh_token", LongText),
+    Column("access_token", LongText),
+    Column("expires_at", BigInteger, nullable=False),
+    Column("refreshed_at", BigInteger, nullable=False),
+    Column("chain", String(64), nullable=False),
+    Column("spent", LongText, nullable=False),
+    **MYSQL,
+)
+
 # All columns of secrets: what a rotation of the key (`rotation.py`) writes anew.
-ENCRYPTED: tuple[Encrypted, ...] = ()
+ENCRYPTED: tuple[Encrypted, ...] = (
+    Encrypted(oauth_tokens, "refresh_token", "oauth:refresh"),
+    Encrypted(oauth_tokens, "access_token", "oauth:access"),
+)

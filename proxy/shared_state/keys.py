@@ -56,3 +56,6 @@ ANSWERS = "relaygate:answers:"
 
 LIVE_LOG_CHANNEL = "relaygate:live-log"
 """Channel: lines about requests in JSON, while somebody listens."""
+
+OAUTH_LOCK = "relaygate:oauth-lock"
+"""String, with an expiry: who is refreshing the OAuth credential just now, as a random text that he alone knows."""
