@@ -164,7 +164,7 @@ class OAuth:
     async def _go_without(self, stored: State | None) -> None:
         """There is no source here. What another machine keeps fresh is left alone."""
         if self._sources.problem:
-            self._note(Health.FAILING, self._sources.problem)
+            self._stand(Health.FAILING, self._sources.problem)  # the file's problem is told by itself
             return
         is_over = stored is not None and stored.expires_at_ms <= self._now_ms()
         if self.standing.health is not Health.OFF or is_over:
@@ -195,15 +195,22 @@ class OAuth:
             self.standing = self.standing._replace(next_refresh_s=self._attempts.next_ms // 1000)
 
     def _note(self, health: Health, reason: str) -> None:
-        before = self.standing
-        if (health, reason) == (before.health, before.reason):
+        """Logs a line where this is news."""
+        if not self._stand(health, reason):
             return
-        since_s = before.since_s if health is before.health else self._now_ms() // 1000
-        self.standing = Standing(health, since_s, None, reason)
         if health is Health.FAILING:
             log.error("oauth: not refreshed, what access token there is stays in use: %s", reason)
         else:
             log.info("oauth: %s", "ok" if health is Health.OK else "there is no refresh token any more")
+
+    def _stand(self, health: Health, reason: str) -> bool:
+        """Returns whether this is news."""
+        before = self.standing
+        if (health, reason) == (before.health, before.reason):
+            return False
+        since_s = before.since_s if health is before.health else self._now_ms() // 1000
+        self.standing = Standing(health, since_s, None, reason)
+        return True
 
 
 def _is_news(state: State, stored: State | None) -> bool:
