@@ -254,5 +254,24 @@ credential_workers = Table(
     **MYSQL,
 )
 
+# Where the OAuth credential's chain stands (`rules/oauth.py`): one row. Times in milliseconds since 1970. `chain` and
+# `spent` (with spaces between) are digests of refresh tokens; the two tokens are encrypted.
+oauth_tokens = Table(
+    "oauth_tokens",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("refresh_token", LongText),
+    Column("access_token", LongText),
+    Column("expires_at", BigInteger, nullable=False),
+    Column("refreshed_at", BigInteger, nullable=False),
+    Column("chain", String(64), nullable=False),
+    Column("spent", LongText, nullable=False),
+    **MYSQL,
+)
+
 # All columns of secrets: what a rotation of the key (`rotation.py`) writes anew.
-ENCRYPTED: tuple[Encrypted, ...] = (Encrypted(credentials, "secret", "credential"),)
+ENCRYPTED: tuple[Encrypted, ...] = (
+    Encrypted(credentials, "secret", "credential"),
+    Encrypted(oauth_tokens, "refresh_token", "oauth:refresh"),
+    Encrypted(oauth_tokens, "access_token", "oauth:access"),
+)

@@ -62,3 +62,6 @@ ANSWERS = "relaygate:answers:"
 
 LIVE_LOG_CHANNEL = "relaygate:live-log"
 """Channel: lines about requests in JSON, while somebody listens, in batches (`live_log.py`)."""
+
+OAUTH_LOCK = "relaygate:oauth-lock"
+"""String, with an expiry: who is refreshing the OAuth credential just now, as a random text that he alone knows."""

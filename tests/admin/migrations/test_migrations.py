@@ -17,7 +17,7 @@ from admin.tables import locks, metadata, settings
 from proxy.config import ConfigError
 from tests.sql_servers import python, with_database
 
-STEPS = ["0001", "0002", "0003"]
+STEPS = ["0001", "0002", "0003", "0004"]
 MIGRATE = """
 import asyncio, json, sys
 from admin.database import open_database
