@@ -3,20 +3,18 @@
 What they change is published by the control plane within a second.
 """
 
-import os
-
 import msgspec
 import yaml
 
 from admin import migrations, rotation, sources
-from admin.control_plane import editor, looked_at, opened
+from admin.control_plane import editor, looked_at, opened, secrets_of
 from admin.data_directory import data_directory
 from admin.database import Database
-from admin.rules import route_specs, three_way
+from admin.rules import route_specs, three_way, three_way_key_pool
 from admin.rules.three_way import Plan
+from admin.services.edits import read_key_pool, read_routes
 from admin.services.routes import Routes
-from proxy.config import Config, ConfigError
-from proxy.secrets import KEY_FILE, load_secrets
+from proxy.config import Config, ConfigError, KeyPool
 
 
 async def migrate(config: Config) -> list[str]:
@@ -36,22 +34,23 @@ async def apply(config: Config, *, dry_run: bool) -> str:
         plan = await planned(config)
     else:
         async with opened(config) as database:
-            plan = await sources.apply_file(config.routes, Routes(editor(config, database)))
+            plan = await sources.apply_file(config.routes, Routes(editor(config, database)), config.key_pool)
     return "".join(f"{line}\n" for line in plan.lines()) or "nothing changes\n"
 
 
 async def rotate_key(config: Config) -> str:
     """Puts a new secret key in the place of the old one; returns what was done. Raises ConfigError, DatabaseDown."""
     async with opened(config) as database:
-        return await rotation.rotate(database, load_secrets(os.environ, data_directory(config) / KEY_FILE))
+        return await rotation.rotate(database, secrets_of(config))
 
 
 async def planned(config: Config) -> Plan:
     """What `apply` would do."""
     async with looked_at(config) as database:
         if not await there(database):
-            return three_way.plan({}, config.routes, None)
-        return await Routes(editor(config, database)).plan(config.routes)
+            new = three_way.plan({}, config.routes, None)
+            return msgspec.structs.replace(new, key_pool=three_way_key_pool.plan(KeyPool(), config.key_pool, None))
+        return await Routes(editor(config, database)).plan(config.routes, config.key_pool)
 
 
 async def there(database: Database) -> bool:
@@ -66,14 +65,17 @@ async def there(database: Database) -> bool:
 
 
 async def export(config: Config) -> str:
-    """Returns the routes as YAML that `apply` takes. The database stays as it is.
+    """Returns the key pool's settings and the routes as YAML that `apply` takes. The database stays as it is.
 
     Raises ConfigError where there is none: an empty file would pass for what was wanted.
     """
     async with looked_at(config) as database:
         if not await there(database):
             raise ConfigError("database", database.place, "there is none yet, so there is nothing to export")
-        routes = await Routes(editor(config, database)).all()
+        async with database.read() as connection:
+            routes, key_pool = await read_routes(connection), await read_key_pool(connection)
     plain = {prefix: route_specs.plain(route) for prefix, route in sorted(routes.items())}
     short = {prefix: spec["target"] if spec.keys() == {"target"} else spec for prefix, spec in plain.items()}
-    return yaml.safe_dump({"routes": msgspec.to_builtins(short)}, sort_keys=False, allow_unicode=True)
+    settings = {"key_pool": spec} if (spec := route_specs.plain(key_pool)) else {}
+    exported = msgspec.to_builtins({**settings, "routes": short})
+    return yaml.safe_dump(exported, sort_keys=False, allow_unicode=True)

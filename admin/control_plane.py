@@ -17,6 +17,7 @@ from admin.app import create_app
 from admin.auth import refuse_to_start
 from admin.consumer import Consumer
 from admin.context import Services
+from admin.credential_publisher import CredentialPublisher
 from admin.data_directory import data_directory
 from admin.database import Database, DatabaseDown, TransactionLost, open_database
 from admin.migrations import migrate
@@ -25,7 +26,13 @@ from admin.readiness import Health, View
 from admin.rules import tokens
 from admin.server import Listener
 from admin.services.actions import Actions
+from admin.services.credential_bans import SharedBans
+from admin.services.credential_feed import CredentialFeed
+from admin.services.credential_intake import CredentialIntake
+from admin.services.credentials import Credentials
 from admin.services.edits import Editor
+from admin.services.events import Handler
+from admin.services.pool_groups import PoolGroups
 from admin.services.retention import Retention
 from admin.services.routes import Routes
 from admin.services.settings import Settings
@@ -39,6 +46,8 @@ from proxy import logs
 from proxy.config import Admin, Config, ConfigError, Route
 from proxy.rules.addresses import target_refusal
 from proxy.rules.own_paths import hidden_by, own_paths
+from proxy.secrets import KEY_FILE, Secrets, load_secrets
+from proxy.shared_state import credential_events
 from proxy.shared_state.breaker import Breaker, Guard, unavailable_reason
 from proxy.shared_state.client import Aof, check, connect
 from proxy.shared_state.events import STATISTICS
@@ -125,7 +134,7 @@ async def prepare(config: Config) -> str:
         settings = Settings(database)
         token_hash = await admin_token(config.admin, settings)
         refuse_to_start(config.admin.host, token_hash)
-        await apply_file(config.routes, Routes(editor(config, database)))
+        await apply_file(config.routes, Routes(editor(config, database)), config.key_pool)
     return token_hash
 
 
@@ -140,14 +149,23 @@ def make(config: Config, token_hash: str) -> Litestar:
 
     publisher = Publisher(client, guard, versions.mark, versions.current)
     edits.notify = publisher.publish_soon
+    credential_publisher = CredentialPublisher(client, guard, CredentialFeed(database))
+    credentials = Credentials(database, secrets_of(config), now_ms, SharedBans(client, guard))
+    groups = PoolGroups(edits, now_ms)
+    credentials.notify = groups.notify = credential_publisher.publish_soon
 
     stream, workers = Stream(), Workers(client, guard)
-    consumer = Consumer(client, guard, database, {STATISTICS: StatisticsIntake(stream, now_ms)}, stream)
+    handlers: dict[bytes, Handler] = {
+        STATISTICS: StatisticsIntake(stream, now_ms),
+        credential_events.KIND: CredentialIntake(now_ms),
+    }
+    consumer = Consumer(client, guard, database, handlers, stream)
     statistics = Statistics(database, config.retention, time.time)
     services = Services(routes, versions, settings, Actions(database, now_ms), statistics, workers, stream)
     retention = Retention(database, config.retention, lambda: [one.name for one in workers.living()], time.time)
     beside = (
         publisher.run,
+        credential_publisher.run,
         consumer.run,
         lambda: jobs.repeat("looking for workers", workers.look, LOOK_S),
         lambda: jobs.repeat("the summary", lambda: summary.write(client, guard, services), summary.WRITE_S),
@@ -195,6 +213,11 @@ def events_view(stream: Stream) -> View:
 
 def editor(config: Config, database: Database) -> Editor:
     return Editor(database, lambda routes: validate(config, routes), now_ms)
+
+
+def secrets_of(config: Config) -> Secrets:
+    """What secrets at rest are encrypted with. Raises ConfigError."""
+    return load_secrets(os.environ, data_directory(config) / KEY_FILE)
 
 
 @asynccontextmanager

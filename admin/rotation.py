@@ -4,7 +4,8 @@ Where the keys lie in the file, four steps, each of which may be the last before
 
 1. Every secret is read, so that a wrong key is told before anything is changed.
 2. A new key goes in front of the old ones. From here on everybody encrypts with it, and decrypts with all.
-3. Every secret is written anew under the new key, in one transaction.
+3. Every secret is written anew under the new key, in one transaction. Credentials count their versions from a new time
+   on then, so that all are published anew.
 4. The old keys leave the file.
 
 A file with several keys is a rotation that did not come to its end: the next one goes on with step 3 and the key that
@@ -17,14 +18,15 @@ Where the keys are in RELAYGATE_SECRET_KEY, putting a new one in front and dropp
 import contextlib
 import fcntl
 import os
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from sqlalchemy import bindparam, select, update
+from sqlalchemy import Column, ColumnElement, bindparam, case, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from admin.database import Database
-from admin.tables import ENCRYPTED, Encrypted, locks
+from admin.tables import ENCRYPTED, Encrypted, credentials_version, locks
 from proxy.config import ConfigError
 from proxy.secrets import VARIABLE, FileSecrets, SecretError, Secrets, new_key
 
@@ -70,9 +72,16 @@ async def _reencrypt_all(database: Database, secrets: Secrets, columns: Sequence
                 statement = update(one.table).where(*of_row).values({one.column: bindparam("secret")})
                 await connection.execute(statement, rows)
             count += len(rows)
+        await connection.execute(update(credentials_version).values(made_at=_later(credentials_version.c.made_at)))
         return count
 
     return await database.transact(work)
+
+
+def _later(made_at: Column[int]) -> ColumnElement[int]:
+    """Now, but never the time that is there."""
+    now_ms = time.time_ns() // 1_000_000
+    return case((made_at < now_ms, now_ms), else_=made_at + 1)
 
 
 async def _reencrypted(connection: AsyncConnection, secrets: Secrets, one: Encrypted) -> list[dict[str, object]]:

@@ -8,16 +8,16 @@ import logging
 
 from admin.rules.three_way import Plan
 from admin.services.routes import Routes
-from proxy.config import Route
+from proxy.config import KeyPool, Route
 
 log = logging.getLogger("relaygate")
 
 ACTOR = "file"
 
 
-async def apply_file(wanted: dict[str, Route], routes: Routes) -> Plan:
-    """Makes the routes what the file says, and tells what that changed. Raises ConfigError."""
-    applied = await routes.apply(wanted, ACTOR)
+async def apply_file(wanted: dict[str, Route], routes: Routes, key_pool: KeyPool | None = None) -> Plan:
+    """Makes routes and key pool what the file says, and tells what that changed. Raises ConfigError."""
+    applied = await routes.apply(wanted, ACTOR, key_pool)
     for line in applied.plan.lines():
         log.info("applied from the file: %s", line)
     return applied.plan

@@ -19,9 +19,11 @@ import msgspec
 
 from proxy.access_log import AccessLog
 from proxy.client_sockets import ClientSockets
-from proxy.config import Config, Route
+from proxy.config import Config, KeyPool, Route
 from proxy.errors import NOT_READY
 from proxy.exchange import Exchange
+from proxy.shared_state.linked_key_pool import LinkedKeyPool, NoKeyPool
+from proxy.shared_state.live_log import LiveLog
 from proxy.snapshot import compile_snapshot
 from proxy.tallies import DIRECTORY, Tallies
 from proxy.upstream.pool import Pools
@@ -49,6 +51,9 @@ class Worker:
         """What has been counted, also under configurations before; None until something is to be counted."""
         self.summary: bytes | None = None
         """The figures of all workers in JSON, where they are wanted and there are any."""
+        self.key_pool: LinkedKeyPool = NoKeyPool()
+        self.key_pool_settings = config.key_pool
+        self.live_log = LiveLog(time.monotonic)
         self._may_count = config.redis.url is not None
         self.snapshot = compile_snapshot(msgspec.structs.replace(config, routes={}), self.pools, None)
         self.access_log: AccessLog | None = None
@@ -85,10 +90,15 @@ class Worker:
             self.access_log.flush()
             self.access_log = None
 
-    def use_routes(self, routes: dict[str, Route]) -> None:
-        """Compiles published routes and swaps them in."""
+    def use_routes(self, routes: dict[str, Route], key_pool: KeyPool) -> None:
+        """Compiles published routes and swaps them in, with the published settings of the key pool."""
         self._compile(self._config, routes)
         self._published = routes
+        self.key_pool_settings = key_pool
+
+    def explain(self, request_id: bytes) -> bytes | None:  # noqa: ARG002
+        """Returns what is known of a request; None where that is nothing."""
+        return None
 
     def _compile(self, config: Config, routes: dict[str, Route]) -> None:
         whole = msgspec.structs.replace(config, routes=routes)

@@ -5,12 +5,14 @@ from typing import Any
 
 import msgspec
 
+from admin.rules.key_pool_specs import SECTION as KEY_POOL
+from admin.rules.key_pool_specs import flat, flattened
 from admin.rules.route_specs import plain
-from proxy.config import Route
+from proxy.config import KeyPool, Route
 
 ROUTE = "route"
-# The part of a document in which each kind of thing stands.
-SECTIONS = {ROUTE: "routes"}
+# The part of a document in which each kind of thing stands; of the key pool, a thing is a setting or a group.
+SECTIONS = {ROUTE: "routes", KEY_POOL: KEY_POOL}
 
 
 class Change(msgspec.Struct, frozen=True):
@@ -28,19 +30,28 @@ def of_routes(before: Mapping[str, Route], after: Mapping[str, Route]) -> list[C
     return [Change(ROUTE, prefix, _plain(before, prefix), _plain(after, prefix)) for prefix in sorted(differing)]
 
 
+def of_key_pools(before: KeyPool, after: KeyPool) -> list[Change]:
+    """By setting and group; None stands for a default."""
+    return _between(KEY_POOL, flat(before), flat(after))
+
+
 def of_documents(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Change]:
     """By kind and name."""
     found: list[Change] = []
     for kind, section in SECTIONS.items():
         old, new = before.get(section, {}), after.get(section, {})
-        names = sorted(name for name in old.keys() | new.keys() if old.get(name) != new.get(name))
-        found += [Change(kind, name, old.get(name), new.get(name)) for name in names]
+        if kind == KEY_POOL:
+            old, new = flattened(old), flattened(new)
+        found += _between(kind, old, new)
     return found
 
 
-def document(routes: Mapping[str, Route]) -> dict[str, Any]:
-    """The whole configuration as one value, in one order."""
-    return {SECTIONS[ROUTE]: {prefix: plain(routes[prefix]) for prefix in sorted(routes)}}
+def document(routes: Mapping[str, Route], key_pool: KeyPool) -> dict[str, Any]:
+    """The whole configuration as one value, in one order. A key pool of defaults is left out."""
+    whole: dict[str, Any] = {SECTIONS[ROUTE]: {prefix: plain(routes[prefix]) for prefix in sorted(routes)}}
+    if settings := plain(key_pool):
+        whole[SECTIONS[KEY_POOL]] = settings
+    return whole
 
 
 def summary(verb: str, changes: Sequence[Change]) -> str:
@@ -51,6 +62,11 @@ def summary(verb: str, changes: Sequence[Change]) -> str:
     removed = sum(change.after is None for change in changes)
     counts = {"added": added, "changed": len(changes) - added - removed, "removed": removed}
     return f"{verb}: " + ", ".join(f"{count} {what}" for what, count in counts.items() if count)
+
+
+def _between(kind: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> list[Change]:
+    names = sorted(name for name in old.keys() | new.keys() if old.get(name) != new.get(name))
+    return [Change(kind, name, old.get(name), new.get(name)) for name in names]
 
 
 def _plain(routes: Mapping[str, Route], prefix: str) -> dict[str, Any] | None:

@@ -4,7 +4,7 @@ Rows only ever add up, so it makes no difference how the same requests are cut i
 """
 
 from collections.abc import Iterable, Mapping
-from typing import NamedTuple
+from typing import Generic, NamedTuple, Protocol, TypeVar
 
 import msgspec
 
@@ -31,10 +31,22 @@ Rows = dict[Key, RouteCounts]
 _decoder = msgspec.msgpack.Decoder(StatisticsDelta)
 
 
-class Fresh(NamedTuple):
+class Numbered(Protocol):
+    """What a worker tells, each with the number after the one before, from 1 on."""
+
+    @property
+    def worker(self) -> str: ...
+    @property
+    def sequence(self) -> int: ...
+
+
+Delta = TypeVar("Delta", bound=Numbered)
+
+
+class Fresh(NamedTuple, Generic[Delta]):
     """Deltas that are not counted yet, how far each worker is with them, and how many before them never came."""
 
-    deltas: list[StatisticsDelta]
+    deltas: list[Delta]
     sequences: dict[str, int]
     missing: int
 
@@ -48,9 +60,9 @@ def read(data: bytes) -> StatisticsDelta | None:
     return delta if _fits(delta) else None
 
 
-def fresh(deltas: Iterable[StatisticsDelta], counted: Mapping[str, int]) -> Fresh:
+def fresh(deltas: Iterable[Delta], counted: Mapping[str, int]) -> Fresh[Delta]:
     """Returns the deltas that come after those `counted`, the last sequence of each worker."""
-    found = Fresh([], {}, 0)
+    found: Fresh[Delta] = Fresh([], {}, 0)
     missing = 0
     for delta in deltas:
         last = found.sequences.get(delta.worker, counted.get(delta.worker, 0))

@@ -75,13 +75,25 @@ def checked(given: NewCredential) -> NewCredential | InvalidLine:
     return given if secret == given.secret else msgspec.structs.replace(given, secret=secret)
 
 
+def notes_problem(notes: str) -> str | None:
+    """Why notes cannot be stored; None if they can."""
+    if len(notes) > NOTES_LENGTH_MAX:
+        return f"its notes: expected at most {NOTES_LENGTH_MAX} characters"
+    # PostgreSQL's texts have no NUL, and UTF-8 no surrogates.
+    return "its notes: expected text" if "\0" in notes or not _is_utf8(notes) else None
+
+
+def _is_utf8(text: str) -> bool:
+    return not any("\ud800" <= char <= "\udfff" for char in text)
+
+
 def _problem(secret: str, notes: str, group: str) -> str | None:
     if not secret:
         return "no key"
     if len(secret) > SECRET_LENGTH_MAX:
         return f"longer than {SECRET_LENGTH_MAX} characters"
-    if len(notes) > NOTES_LENGTH_MAX or "\0" in notes:
-        return f"its notes are longer than {NOTES_LENGTH_MAX} characters, or have a NUL"
+    if problem := notes_problem(notes):
+        return problem
     try:
         values.secret(secret)
     except ValueError as error:

@@ -10,6 +10,7 @@ from pathlib import PurePath
 from typing import Any
 
 import msgspec
+from msgspec.structs import FieldInfo
 
 from proxy.config import ConfigError, Route, Struct
 from proxy.sources.structs import Reader, shown
@@ -25,14 +26,25 @@ def plain(struct: Struct) -> dict[str, Any]:
     for name, default in _defaults(type(struct)):
         value = getattr(struct, name)
         if value != default:
-            found[name] = plain(value) if isinstance(value, Struct) else value
+            found[name] = _plain(value)
     return found
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Struct):
+        return plain(value)
+    return {key: _plain(one) for key, one in value.items()} if isinstance(value, dict) else value
 
 
 @cache
 def _defaults(struct: type[Struct]) -> list[tuple[str, Any]]:
     """Names and defaults of a struct's fields; asking msgspec for each of 10,000 routes would take a second."""
-    return [(field.name, field.default) for field in msgspec.structs.fields(struct)]
+    return [(field.name, _default(field)) for field in msgspec.structs.fields(struct)]
+
+
+def _default(field: FieldInfo) -> Any:
+    factory = field.default_factory
+    return field.default if factory is msgspec.NODEFAULT else factory()
 
 
 def encode(route: Route) -> str:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 
 import msgspec
 
+from admin.rules import three_way_key_pool
 from proxy.config import Route
 
 
@@ -23,16 +24,18 @@ class Difference(msgspec.Struct, frozen=True):
 class Plan(msgspec.Struct, frozen=True):
     """What applying a file would do, each part by prefix.
 
-    `conflicts` are those of the other three whose route was touched through the API too.
+    `conflicts` are those of the other three whose route was touched through the API too. `key_pool` is what changes of
+    its settings and groups.
     """
 
     adds: tuple[Difference, ...]
     changes: tuple[Difference, ...]
     removals: tuple[Difference, ...]
     conflicts: tuple[Difference, ...]
+    key_pool: tuple[three_way_key_pool.Difference, ...] = ()
 
     def __bool__(self) -> bool:
-        return bool(self.adds or self.changes or self.removals)
+        return bool(self.adds or self.changes or self.removals or self.key_pool)
 
     def result(self, current: Mapping[str, Route]) -> dict[str, Route]:
         """What will be there, from what is."""
@@ -45,10 +48,11 @@ class Plan(msgspec.Struct, frozen=True):
         conflicts = {one.prefix for one in self.conflicts}
         signs = ((self.adds, "+"), (self.changes, "~"), (self.removals, "-"))
         ordered = sorted(((one, sign) for part, sign in signs for one in part), key=lambda pair: pair[0].prefix)
-        return [
+        of_routes = [
             f"{sign} {one.prefix} {_told(one)}{' (also edited through the API)' if one.prefix in conflicts else ''}"
             for one, sign in ordered
         ]
+        return [*of_routes, *(one.line() for one in self.key_pool)]
 
 
 def plan(current: Mapping[str, Route], wanted: Mapping[str, Route], last_applied: Mapping[str, Route] | None) -> Plan:

@@ -16,13 +16,23 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from admin import tables
 from admin.database import Database
 from admin.rules import changes as rule
-from admin.rules import route_specs
+from admin.rules import key_pool_specs, route_specs
 from admin.rules.changes import Change
-from proxy.config import Route
+from admin.services import settings
+from proxy.config import KeyPool, Route
 
 Routes = dict[str, Route]
+KEY_POOL = "key_pool"
+"""The setting that has the key pool's, in JSON."""
 # Bound values of a statement: SQLite takes 32,766, PostgreSQL's driver 32,767.
 NAMES_MAX = 10_000
+
+
+class Whole(NamedTuple):
+    """All that an edit can change."""
+
+    routes: Routes
+    key_pool: KeyPool
 
 
 class Edit(NamedTuple):
@@ -63,27 +73,47 @@ class Editor:
     async def edit_with(
         self, actor: str, verb: str, decide: Callable[[AsyncConnection, Routes], Awaitable[Routes]]
     ) -> Edit:
-        """An edit whose `decide` reads and writes more than routes, in the same transaction."""
+        """An edit of routes whose `decide` reads and writes more than these, in the same transaction."""
+
+        async def decide_routes(connection: AsyncConnection, before: Whole) -> Whole:
+            return before._replace(routes=await decide(connection, before.routes))
+
+        return await self.edit_whole(actor, verb, decide_routes)
+
+    async def edit_whole(
+        self, actor: str, verb: str, decide: Callable[[AsyncConnection, Whole], Awaitable[Whole]]
+    ) -> Edit:
+        """An edit of all that there is, which may read and write more in the same transaction."""
 
         async def work(connection: AsyncConnection) -> Edit:
-            config = select(tables.locks.c.name).where(tables.locks.c.name == "config")
-            await connection.execute(config.with_for_update())
-            created_at, before = await _stored(connection)
+            await lock_configuration(connection)
+            created_at, routes = await _stored(connection)
+            before = Whole(routes, await read_key_pool(connection))
             after = await decide(connection, before)
-            changed = rule.of_routes(before, after)
+            of_routes = rule.of_routes(before.routes, after.routes)
+            of_key_pool = rule.of_key_pools(before.key_pool, after.key_pool)
+            changed = of_routes + of_key_pool
             if not changed:
                 return Edit(await newest(connection), [])
-            self._validate({change.name: after[change.name] for change in changed if change.after is not None})
+            self._validate({one.name: after.routes[one.name] for one in of_routes if one.after is not None})
             now_ms = self._now_ms()
-            await _write(connection, changed, after, created_at, now_ms)
+            await _write(connection, of_routes, after.routes, created_at, now_ms)
+            if of_key_pool:
+                await settings.write(connection, KEY_POOL, key_pool_specs.encode(after.key_pool))
             summary = rule.summary(verb, changed)
-            return Edit(await record(connection, actor, summary, changed, rule.document(after), now_ms), changed)
+            return Edit(await record(connection, actor, summary, changed, rule.document(*after), now_ms), changed)
 
         async with self._turn:
             edit = await self.database.transact(work)
         if edit.changes:
             self.notify()
         return edit
+
+
+async def lock_configuration(connection: AsyncConnection) -> None:
+    """Holds the lock of the configuration until the transaction ends."""
+    config = select(tables.locks.c.name).where(tables.locks.c.name == "config")
+    await connection.execute(config.with_for_update())
 
 
 async def newest(connection: AsyncConnection) -> int:
@@ -117,6 +147,12 @@ async def record(
 async def read_routes(connection: AsyncConnection) -> Routes:
     """All routes, by prefix."""
     return (await _stored(connection))[1]
+
+
+async def read_key_pool(connection: AsyncConnection) -> KeyPool:
+    """The settings of the key pool. Raises ConfigError."""
+    kept = await settings.read(connection, KEY_POOL)
+    return KeyPool() if kept is None else key_pool_specs.decode(kept)
 
 
 async def _stored(connection: AsyncConnection) -> tuple[dict[str, int], Routes]:

@@ -43,3 +43,7 @@ class TestsRunning(Exception):  # noqa: N818 - it says what happens
 
 class TooManyListeners(Exception):  # noqa: N818 - it says what is there
     """As many listen to the live log as may."""
+
+
+class InvalidCredential(Exception):  # noqa: N818 - it says what is wrong
+    """A credential that cannot be used, and why; without its secret."""

@@ -1,12 +1,14 @@
-"""What is forgotten: old rows of statistics, workers that are long gone, old versions of the configuration.
+"""What is forgotten: old rows of statistics, workers that are long gone, old versions, tombstones of credentials.
 
 Each statement removes a bounded number of rows in a transaction of its own, so that nobody waits for it. All-time rows
 stay.
 """
 
 from collections.abc import Callable, Collection
+from typing import Any
 
-from sqlalchemy import delete, func, or_, select
+from sqlalchemy import Column, Table, delete, func, or_, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from admin import tables
 from admin.database import Database
@@ -20,9 +22,12 @@ VERSIONS_MAX = 100
 WORKERS_DAYS = 3650
 """A dead worker's journal may be found on a machine that was off for long: what is forgotten would count twice then."""
 
-_ROW = tables.statistics.c
-_WORKER = tables.statistics_workers.c
+GONE_S = DAY_S
+"""For how long a removed credential's tombstone stays. A publisher that knows an older version publishes all anew."""
+
 _VERSION = tables.config_versions.c
+_GONE = tables.credentials_gone.c
+_NUMBERS = tables.credentials_version.c
 
 
 class Retention:
@@ -47,33 +52,39 @@ class Retention:
             (HOUR_S, self._kept.hour_rows_days * DAY_S),
             (DAY_S, self._kept.day_rows_days * DAY_S),
         ):
-            while await self._forget_rows(period_s, now_s - kept_s - period_s):
+            for table, what in ((tables.statistics, "series"), (tables.credential_statistics, "credential")):
+                while await self._forget_rows(table, table.c[what], period_s, now_s - kept_s - period_s):
+                    pass
+        for table in (tables.statistics_workers, tables.credential_workers):
+            while await self._forget_workers(table, (now_s - WORKERS_DAYS * DAY_S) * 1000):
                 pass
-        while await self._forget_workers((now_s - WORKERS_DAYS * DAY_S) * 1000):
-            pass
         while await self._forget_versions():
             pass
+        await self._database.transact(lambda connection: _forget_tombstones(connection, (now_s - GONE_S) * 1000))
 
-    async def _forget_rows(self, period_s: int, last_s: int) -> bool:
+    async def _forget_rows(self, table: Table, what: Column[Any], period_s: int, last_s: int) -> bool:
         """Removes slots that began at `last_s` or before; returns whether there are more."""
-        old = (_ROW.period_s == period_s) & (_ROW.start_s <= last_s)
-        nth = select(_ROW.start_s, _ROW.series).where(old).order_by(_ROW.start_s, _ROW.series)
+        row = table.c
+        old = (row.period_s == period_s) & (row.start_s <= last_s)
+        nth = select(row.start_s, what).where(old).order_by(row.start_s, what)
         async with self._database.read() as connection:
             bound = (await connection.execute(nth.offset(ROWS_MAX - 1).limit(1))).one_or_none()
         if bound is not None:
-            old &= or_(_ROW.start_s < bound.start_s, (_ROW.start_s == bound.start_s) & (_ROW.series <= bound.series))
-        await self._database.transact(lambda connection: connection.execute(delete(tables.statistics).where(old)))
+            start_s, last = bound
+            old &= or_(row.start_s < start_s, (row.start_s == start_s) & (what <= last))
+        await self._database.transact(lambda connection: connection.execute(delete(table).where(old)))
         return bound is not None
 
-    async def _forget_workers(self, last_ms: int) -> bool:
+    async def _forget_workers(self, table: Table, last_ms: int) -> bool:
         """Removes workers that were seen at `last_ms` or before; returns whether there are more."""
         living = self._living()
         if not living:  # or Redis does not tell
             return False
-        old = select(_WORKER.worker).where(_WORKER.seen_at <= last_ms, _WORKER.worker.not_in(living))
+        row = table.c
+        old = select(row.worker).where(row.seen_at <= last_ms, row.worker.not_in(living))
         async with self._database.read() as connection:
             names = (await connection.scalars(old.limit(ROWS_MAX))).all()
-        gone = delete(tables.statistics_workers).where(_WORKER.worker.in_(names), _WORKER.seen_at <= last_ms)
+        gone = delete(table).where(row.worker.in_(names), row.seen_at <= last_ms)
         await self._database.transact(lambda connection: connection.execute(gone))
         return len(names) == ROWS_MAX
 
@@ -87,3 +98,11 @@ class Retention:
         old = _VERSION.number < min(first + VERSIONS_MAX, last + 1)
         await self._database.transact(lambda connection: connection.execute(delete(tables.config_versions).where(old)))
         return True
+
+
+async def _forget_tombstones(connection: AsyncConnection, last_ms: int) -> None:
+    """Notes up to which version there are none any more, in the transaction that removes them."""
+    last = await connection.scalar(select(func.max(_GONE.version)).where(_GONE.removed_at <= last_ms))
+    if last is not None:
+        await connection.execute(update(tables.credentials_version).values(forgotten=last))
+        await connection.execute(delete(tables.credentials_gone).where(_GONE.version <= last))

@@ -8,16 +8,17 @@ from sqlalchemy import or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from admin import tables
-from admin.rules import route_specs, three_way
+from admin.rules import key_pool_specs, route_specs, three_way, three_way_key_pool
 from admin.rules.additions import Additions, Existing, additions
 from admin.rules.three_way import Plan
 from admin.services import settings
-from admin.services.edits import Editor, read_routes
+from admin.services.edits import Editor, Whole, read_key_pool, read_routes
 from admin.services.failures import DuplicateRoute, NoSuchRoute
-from proxy.config import ConfigError, Route
+from proxy.config import ConfigError, KeyPool, Route
 from proxy.sources import values
 
 LAST_APPLIED = "routes_of_the_file"
+KEY_POOL_LAST_APPLIED = "key_pool_of_the_file"
 _COLUMNS = (tables.routes.c.prefix, tables.routes.c.spec, tables.routes.c.created_at, tables.routes.c.updated_at)
 
 
@@ -127,27 +128,42 @@ class Routes:
         await self._editor.edit(actor, "import", decide)
         return made[-1]
 
-    async def plan(self, wanted: Mapping[str, Route]) -> Plan:
+    async def plan(self, wanted: Mapping[str, Route], key_pool: KeyPool | None = None) -> Plan:
         """What `apply` would do. Raises ConfigError."""
         checked = route_specs.checked(wanted)
         async with self._database.read() as connection:
-            return three_way.plan(await read_routes(connection), checked, await last_applied(connection))
+            current = Whole(await read_routes(connection), await read_key_pool(connection))
+            return await _planned(connection, current, checked, key_pool)
 
-    async def apply(self, wanted: Mapping[str, Route], actor: str) -> Applied:
-        """Applies a file that has the routes `wanted`, and keeps them as what was last applied, in one transaction.
+    async def apply(self, wanted: Mapping[str, Route], actor: str, key_pool: KeyPool | None = None) -> Applied:
+        """Applies a file with the routes `wanted`, and keeps it as what was last applied, in one transaction.
 
-        `rules/three_way.py` decides. Raises ConfigError.
+        Without a `key_pool`, the one that is there stays. `rules/three_way.py` decides. Raises ConfigError.
         """
         checked = route_specs.checked(wanted)
         made: list[Plan] = []
 
-        async def decide(connection: AsyncConnection, current: dict[str, Route]) -> dict[str, Route]:
-            made.append(three_way.plan(current, checked, await last_applied(connection)))
+        async def decide(connection: AsyncConnection, current: Whole) -> Whole:
+            made.append(await _planned(connection, current, checked, key_pool))
             await settings.write(connection, LAST_APPLIED, msgspec.json.encode(checked).decode())
-            return made[-1].result(current)
+            if key_pool is not None:
+                await settings.write(connection, KEY_POOL_LAST_APPLIED, key_pool_specs.encode(key_pool))
+            after = three_way_key_pool.result(current.key_pool, made[-1].key_pool)
+            return Whole(made[-1].result(current.routes), after)
 
-        edit = await self._editor.edit_with(actor, "apply", decide)
+        edit = await self._editor.edit_whole(actor, "apply", decide)
         return Applied(made[-1], edit.version)
+
+
+async def _planned(
+    connection: AsyncConnection, current: Whole, wanted: dict[str, Route], key_pool: KeyPool | None
+) -> Plan:
+    plan = three_way.plan(current.routes, wanted, await last_applied(connection))
+    if key_pool is None:
+        return plan
+    kept = await settings.read(connection, KEY_POOL_LAST_APPLIED)
+    last = None if kept is None else key_pool_specs.decode(kept)
+    return msgspec.structs.replace(plan, key_pool=three_way_key_pool.plan(current.key_pool, key_pool, last))
 
 
 async def last_applied(connection: AsyncConnection) -> dict[str, Route] | None:

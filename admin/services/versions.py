@@ -5,13 +5,14 @@ from typing import Any
 
 import msgspec
 from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from admin import tables
 from admin.rules import changes as rule
 from admin.rules.changes import Change
-from admin.services.edits import Editor, newest
+from admin.services.edits import Editor, Whole, newest
 from admin.services.failures import NoSuchVersion
-from proxy.config import ConfigError, Route
+from proxy.config import ConfigError, KeyPool, Route
 from proxy.shared_state.published import Mark, RoutesSection
 
 _ROW = tables.config_versions.c
@@ -39,6 +40,7 @@ class _Document(msgspec.Struct, forbid_unknown_fields=True):
     """A document as this version of the program reads it."""
 
     routes: dict[str, Route]
+    key_pool: KeyPool = KeyPool()
 
 
 class Versions:
@@ -68,7 +70,8 @@ class Versions:
             row = (await connection.execute(query)).one_or_none()
         if row is None:
             return RoutesSection(0, {})
-        return RoutesSection(row.number, _routes(row.number, msgspec.json.decode(row.document)), row.created_at)
+        whole = _whole(row.number, msgspec.json.decode(row.document))
+        return RoutesSection(row.number, whole.routes, row.created_at, whole.key_pool)
 
     async def list(self, after: int | None, limit: int) -> builtins.list[VersionSummary]:
         """At most `limit` versions, newest first, those older than the version `after` only."""
@@ -98,8 +101,12 @@ class Versions:
 
         Raises NoSuchVersion, and ConfigError if this program cannot use it any more.
         """
-        routes = _routes(number, await self._document(number))
-        return (await self._editor.edit(actor, f"roll back to version {number}", lambda _: routes)).version
+        whole = _whole(number, await self._document(number))
+
+        async def decide(_connection: AsyncConnection, _before: Whole) -> Whole:
+            return whole
+
+        return (await self._editor.edit_whole(actor, f"roll back to version {number}", decide)).version
 
     async def _document(self, number: int) -> dict[str, Any]:
         version = await self.get(number)
@@ -108,8 +115,9 @@ class Versions:
         return version.document
 
 
-def _routes(number: int, document: dict[str, Any]) -> dict[str, Route]:
+def _whole(number: int, document: dict[str, Any]) -> Whole:
     try:
-        return msgspec.convert(document, _Document).routes
+        read = msgspec.convert(document, _Document)
+        return Whole(read.routes, read.key_pool)
     except msgspec.ValidationError as error:
         raise ConfigError(f"version {number}", str(error)) from None

@@ -17,6 +17,7 @@ import redis.exceptions as redis_errors
 from redis.asyncio.sentinel import MasterNotFoundError
 
 from proxy.shared_state.client import DEADLINE_S, Client, close_idle
+from proxy.shared_state.unavailable import StoreUnavailable as StoreUnavailable
 
 log = logging.getLogger("relaygate")
 
@@ -50,17 +51,6 @@ ANSWERS: tuple[tuple[str, str], ...] = (
     ("All slots are not covered", "cluster_down"),
 )
 """The same for errors that have no class of their own: how their text begins."""
-
-
-class StoreUnavailable(Exception):  # noqa: N818 - it says what is the case
-    """Redis did not do what it was asked in time, or was not even asked; whether it did it is not known.
-
-    `reason` is one word, safe to print: `open` where it was not asked.
-    """
-
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
 
 
 class State(StrEnum):

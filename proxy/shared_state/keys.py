@@ -28,13 +28,19 @@ SUMMARY = "relaygate:summary"
 """String, with an expiry: the figures of all workers in JSON, as workers answer them at `server.stats_path`."""
 
 CREDENTIALS = "relaygate:{credentials}:records"
-"""Hash: id of a credential -> `Credential` in msgpack, its secret encrypted. What the control plane has published."""
+"""Hash: id of a credential -> `Credential` in msgpack, its secret encrypted. What the control plane has published.
+
+Behind the empty id lies the generation (`published_credentials.py`).
+"""
 
 CREDENTIALS_CHANGES = "relaygate:{credentials}:records-changes"
 """Sorted set: id of a credential -> the version that last changed or removed it."""
 
 CREDENTIALS_VERSION = "relaygate:{credentials}:records-version"
-"""Which version of the credentials is published, a mark as `CONFIG_VERSION`. Of another time: all are to be read."""
+"""Which version of the credentials is published, a mark as `CONFIG_VERSION`. Its time is when versions began to count.
+
+Of another time: all are to be read.
+"""
 
 BANS = "relaygate:{credentials}:bans"
 """Hash: id of a credential, and behind a NUL a model -> `Ban` in msgpack. Absent: usable."""

@@ -1,6 +1,7 @@
 """A worker's link to Redis. Made only where the settings name a Redis, since redis-py takes 8 MB of memory.
 
-The configuration comes in by it (`config_feed.py`), and what the worker has to tell goes out (`reporter.py`).
+The configuration comes in by it (`config_feed.py`), and credentials with their bans (`credential_feed.py`). What the
+worker has to tell goes out (`reporter.py`, `credential_reporter.py`), and what it is asked it answers (`questions.py`).
 """
 
 import asyncio
@@ -11,10 +12,16 @@ from typing import Protocol
 
 from redis.exceptions import RedisError
 
-from proxy.config import Config, Route
+from proxy.config import Config, KeyPool, Route
 from proxy.shared_state.breaker import Breaker, Guard, StoreUnavailable
 from proxy.shared_state.client import connect
 from proxy.shared_state.config_feed import ConfigFeed
+from proxy.shared_state.credential_feed import CredentialFeed
+from proxy.shared_state.credential_reporter import CredentialReporter
+from proxy.shared_state.linked_key_pool import LinkedKeyPool
+from proxy.shared_state.live_log import LiveLog
+from proxy.shared_state.live_log_channel import bring_lines
+from proxy.shared_state.questions import EXPLAIN, LISTEN, QuestionFeed
 from proxy.shared_state.reporter import Reported, Reporter
 from proxy.shared_state.tasks import end
 from proxy.tallies import DIRECTORY
@@ -23,12 +30,22 @@ log = logging.getLogger("relaygate")
 
 FIRST_ANSWER_S = 1.0
 """How long a starting worker waits for what is published, before it begins with what lay on disk."""
+FIRST_CREDENTIALS_S = 5.0
+"""The same for credentials. A Redis that does not answer ends it sooner; 100,000 credentials take a second or two."""
 
 
 class LinkedWorker(Reported, Protocol):
     """What a link needs of its worker."""
 
-    def use_routes(self, routes: dict[str, Route], /) -> None: ...
+    live_log: LiveLog
+
+    @property
+    def key_pool(self) -> LinkedKeyPool: ...
+
+    def use_routes(self, routes: dict[str, Route], key_pool: KeyPool, /) -> None: ...
+
+    def explain(self, request_id: bytes, /) -> bytes | None:
+        """Returns what is known of a request; None where that is nothing."""
 
 
 class Link:
@@ -37,26 +54,49 @@ class Link:
     def __init__(self, config: Config, worker: LinkedWorker) -> None:
         """Raises ConfigError where the URL cannot be used."""
         self._client = connect(config.redis.url or "")
-        guard = Guard(self._client, Breaker())
-        last_good = Path(config.data_dir) / "last-good" / "routes.msgpack"
-        self.feed = ConfigFeed(self._client, guard, worker.use_routes, last_good)
-        self.reporter = Reporter(
-            self._client, guard, worker, lambda: self.feed.version, Path(config.data_dir) / DIRECTORY
+        self._guard = Guard(self._client, Breaker())
+        self._live_log = worker.live_log
+        data_dir = Path(config.data_dir)
+        last_good = data_dir / "last-good"
+        self.feed = ConfigFeed(self._client, self._guard, worker.use_routes, last_good / "routes.msgpack")
+        self.credential_feed = CredentialFeed(
+            self._client, self._guard, worker.key_pool, last_good / "credentials.msgpack"
+        )
+        worker.key_pool.share(self.credential_feed.bans, StoreUnavailable)
+        self.reporter = Reporter(self._client, self._guard, worker, lambda: self.feed.version, data_dir / DIRECTORY)
+        self._credential_reporter = CredentialReporter(self.reporter.stream, worker.name, worker.key_pool.figures)
+        self._questions = QuestionFeed(
+            self._client, self._guard, {EXPLAIN: worker.explain, LISTEN: lambda _: worker.live_log.listen()}
         )
         self._tasks: list[asyncio.Task[None]] = []
 
     async def begin(self) -> None:
-        """Takes the configuration that is published, or else the last good one, and follows it from then on."""
+        """Takes what is published, or else what was good the last time, and follows it from then on."""
         self.feed.begin()
+        await self.credential_feed.credentials.begin()
         with contextlib.suppress(StoreUnavailable, RedisError, OSError):
             async with asyncio.timeout(FIRST_ANSWER_S):
                 await self.feed.refresh()
+        with contextlib.suppress(StoreUnavailable, RedisError, OSError):
+            async with asyncio.timeout(FIRST_CREDENTIALS_S):
+                await self.credential_feed.refresh()
         loop = asyncio.get_running_loop()
-        self._tasks = [loop.create_task(self.feed.follow()), loop.create_task(self.reporter.run())]
+        self._tasks = [
+            loop.create_task(each)
+            for each in (
+                self.feed.follow(),
+                self.credential_feed.listen(),
+                self.credential_feed.credentials.follow(),
+                self.reporter.run(),
+                self._credential_reporter.run(),
+                self._questions.follow(),
+                bring_lines(self._client, self._guard, self._live_log),
+            )
+        ]
 
     async def close(self) -> None:
         """Tells what is still to be told, which takes a moment only. No request may be running any more."""
         for task in self._tasks:
             await end(task)
-        await self.reporter.finish()
+        await asyncio.gather(self.reporter.finish(), self._credential_reporter.finish())
         await self._client.aclose()

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from proxy.config import Route
+from proxy.config import KeyPool, Route
 
 ROUTES = "routes"
 
@@ -27,11 +27,15 @@ class Mark(NamedTuple):
 
 
 class RoutesSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """All routes, as of a version of the configuration, which was made at `made_ms` (milliseconds since 1970)."""
+    """All routes and the key pool's settings, as of a version of the configuration.
+
+    That was made at `made_ms` (milliseconds since 1970).
+    """
 
     version: int
     routes: dict[str, Route]
     made_ms: int = 0
+    key_pool: KeyPool = KeyPool()
 
     @property
     def mark(self) -> Mark:
@@ -42,6 +46,7 @@ class _RawSection(msgspec.Struct, forbid_unknown_fields=True):
     version: int
     routes: dict[str, msgspec.Raw]
     made_ms: int = 0
+    key_pool: KeyPool = KeyPool()
 
 
 _encoder = msgspec.msgpack.Encoder()
@@ -72,7 +77,7 @@ class RoutesReader:
             for prefix, raw in section.routes.items()
         }
         self._raw, self._routes = section.routes, routes
-        return RoutesSection(section.version, routes, section.made_ms)
+        return RoutesSection(section.version, routes, section.made_ms, section.key_pool)
 
 
 def decode_routes(data: bytes) -> RoutesSection:

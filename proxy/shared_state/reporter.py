@@ -21,8 +21,9 @@ from redis.exceptions import RedisError
 
 from proxy.shared_state.breaker import Guard, StoreUnavailable
 from proxy.shared_state.client import Client
-from proxy.shared_state.events import STATISTICS, event, is_full
-from proxy.shared_state.keys import EVENTS, SUMMARY, WORKERS
+from proxy.shared_state.event_stream import EventStream
+from proxy.shared_state.events import STATISTICS
+from proxy.shared_state.keys import SUMMARY, WORKERS
 from proxy.shared_state.worker_state import WorkerState, encode_state
 from proxy.tallies import Leftover, Leftovers, Tallies
 from proxy.version import VERSION
@@ -62,7 +63,7 @@ class Reporter:
         self._version = version
         self._leftovers = Leftovers(left)
         self._claimed: list[Leftover] = []
-        self._full = False
+        self.stream = EventStream(client, guard)
 
     async def run(self) -> None:
         """Tells once a second until it is cancelled."""
@@ -121,7 +122,7 @@ class Reporter:
         """Sends one delta, if there is one. Returns whether it did."""
         tallies = self._worker.tallies
         delta = None if tallies is None else tallies.offer(time.time())
-        if tallies is None or delta is None or not await self._has_room(len(delta)):
+        if tallies is None or delta is None or not await self.stream.has_room(len(delta)):
             return False
         await self._send(delta)
         tallies.confirm()
@@ -130,7 +131,7 @@ class Reporter:
     async def _tell_leftovers(self) -> None:
         while self._claimed:
             leftover = self._claimed[0]
-            if not await self._has_room(sum(map(len, leftover.deltas))):
+            if not await self.stream.has_room(sum(map(len, leftover.deltas))):
                 return
             for delta in leftover.deltas:
                 await self._send(delta)
@@ -144,15 +145,7 @@ class Reporter:
             self._worker.summary = found if isinstance(found, bytes) else None
 
     async def _send(self, delta: bytes) -> None:
-        await self._guard.call(lambda: self._client.xadd(EVENTS, event(STATISTICS, delta)))  # type: ignore[arg-type,unused-ignore]
-
-    async def _has_room(self, size: int) -> bool:
-        """Whether the stream takes so many bytes more. What has to wait goes on adding up."""
-        full = is_full(await self._guard.call(lambda: self._client.xlen(EVENTS)), size)
-        if full is not self._full:
-            self._full = full
-            log.warning("the stream of events is %s", "full: statistics wait" if full else "no longer full")
-        return not full
+        await self.stream.add(STATISTICS, delta)
 
 
 def memory_bytes() -> int:

@@ -12,7 +12,7 @@ import pytest
 
 from proxy.client_sockets import Client as Address
 from proxy.client_sockets import ClientSockets
-from proxy.config import Config, ConfigError, Redis, Route, Server, UpstreamTls
+from proxy.config import Config, ConfigError, KeyPool, Redis, Route, Server, UpstreamTls
 from proxy.errors import NOT_READY
 from proxy.exchange import Exchange
 from proxy.rules.records import RECORD_BYTES
@@ -152,7 +152,7 @@ def test_published_routes_stand_in_for_the_files_and_over_a_reload_of_it() -> No
         files = Files(config_with(a="http://changed.example", allow_private_targets=True))
         worker = worker_of(config_with(a="http://a.example"), files)
         published = config_with(b="http://b.example").routes
-        worker.use_routes(published)
+        worker.use_routes(published, KeyPool())
         assert worker.snapshot.routes.match(b"/a") is None
         assert worker.snapshot.routes.match(b"/b") is not None
         worker.reload()
@@ -169,7 +169,7 @@ def test_published_routes_keep_the_pools_of_origins_that_stay() -> None:
     async def dialogue() -> None:
         worker = worker_of(config_with(a="http://a.example/v1", b="http://b.example"))
         a, b = worker.snapshot.routes.match(b"/a"), worker.snapshot.routes.match(b"/b")
-        worker.use_routes(config_with(c="http://a.example/v2").routes)
+        worker.use_routes(config_with(c="http://a.example/v2").routes, KeyPool())
         c = worker.snapshot.routes.match(b"/c")
         assert a is not None
         assert b is not None
@@ -185,7 +185,7 @@ def test_no_published_routes_are_no_routes() -> None:
     async def dialogue() -> None:
         config = config_with(a="http://a.example")
         worker = worker_of(config, Files(config))
-        worker.use_routes({})
+        worker.use_routes({}, KeyPool())
         worker.reload()
         assert worker.snapshot.routes.match(b"/a") is None
         worker.close()
@@ -197,10 +197,11 @@ def test_published_routes_that_cannot_be_used_change_nothing_also_at_the_next_re
     async def dialogue() -> None:
         config = config_with(a="http://file.example")
         worker = worker_of(config, Files(config))
-        worker.use_routes(config_with(b="http://b.example").routes)
+        worker.use_routes(config_with(b="http://b.example").routes, KeyPool())
         before = worker.snapshot
+        unusable = Route(target="https://c.example", tls=UpstreamTls(ca="/nowhere/ca.pem"))
         with pytest.raises(OSError, match=r"ca\.pem|No such file"):
-            worker.use_routes({"/c": Route(target="https://c.example", tls=UpstreamTls(ca="/nowhere/ca.pem"))})
+            worker.use_routes({"/c": unusable}, KeyPool())
         assert worker.snapshot is before
         found = before.routes.match(b"/b")
         assert found is not None

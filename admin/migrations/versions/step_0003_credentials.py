@@ -16,8 +16,8 @@ CredentialId = sa.String(64).with_variant(sa.String(64, collation="C"), "postgre
 INDICES = {
     "credentials": (
         ["created_at", "id"],
-        ["status", "created_at", "id"],
-        ["pool_group", "created_at", "id"],
+        ["status", "created_at", "id", "banned_until"],
+        ["pool_group", "created_at", "id", "status", "banned_until"],
         ["provider", "created_at", "id"],
         ["banned_until"],
         ["version"],
@@ -55,6 +55,7 @@ def upgrade() -> None:
         sa.Column("kind", sa.String(16), nullable=False),
         sa.Column("status", sa.String(16), nullable=False),
         sa.Column("notes", sa.Text, nullable=False),
+        sa.Column("search", sa.Text, nullable=False),
         sa.Column("version", sa.BigInteger, nullable=False),
         sa.Column("created_at", sa.BigInteger, nullable=False),
         sa.Column("updated_at", sa.BigInteger, nullable=False),

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from loadtests.processes import free_port
-from proxy.config import Route
+from proxy.config import KeyPool, Route
 from proxy.shared_state import published
 from proxy.shared_state.breaker import Breaker, Guard, StoreUnavailable
 from proxy.shared_state.client import Client, close_idle, connect
@@ -30,12 +30,14 @@ class Used:
 
     def __init__(self) -> None:
         self.sets: list[dict[str, Route]] = []
+        self.key_pools: list[KeyPool] = []
         self.unusable: dict[str, Route] | None = None
 
-    def __call__(self, routes: dict[str, Route]) -> None:
+    def __call__(self, routes: dict[str, Route], key_pool: KeyPool) -> None:
         if routes == self.unusable:
             raise OSError("no such CA")
         self.sets.append(routes)
+        self.key_pools.append(key_pool)
 
 
 class Played:
@@ -99,6 +101,16 @@ def test_what_is_published_is_used_once_and_kept_on_disk(url: str, file: Path) -
         await played.feed.refresh()
         assert (played.used.sets, played.feed.version) == ([A], 3)
         assert published.stored(file) == RoutesSection(3, A)
+
+    play(url, file, story)
+
+
+def test_the_settings_of_the_key_pool_come_with_the_routes(url: str, file: Path) -> None:
+    async def story(played: Played) -> None:
+        settings = KeyPool(ban_401=True)
+        await played.put(3, published.encode_routes(RoutesSection(3, A, 0, settings)))
+        await played.feed.refresh()
+        assert (played.used.sets, played.used.key_pools) == ([A], [settings])
 
     play(url, file, story)
 

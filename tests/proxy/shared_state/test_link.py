@@ -10,13 +10,15 @@ from typing import Any
 import pytest
 
 from loadtests.processes import free_port
-from proxy.config import Config, ConfigError, Redis, Route
+from proxy.config import Config, ConfigError, KeyPool, Redis, Route
 from proxy.shared_state import published
 from proxy.shared_state.keys import CONFIG_CHANNEL, CONFIG_SECTIONS, CONFIG_VERSION, WORKERS
 from proxy.shared_state.link import FIRST_ANSWER_S, Link
+from proxy.shared_state.live_log import LiveLog
 from proxy.shared_state.published import RoutesSection
 from proxy.shared_state.worker_state import decode_state
 from proxy.tallies import Tallies
+from tests.proxy.shared_state.key_pools import Told
 from tests.redis_servers import EMBEDDED, connected, redis_at, until
 
 A = {"/a": Route(target="http://a.example")}
@@ -34,7 +36,15 @@ class Linked:
     wants_summary = False
 
     def __init__(self, use_routes: Callable[[dict[str, Route]], None]) -> None:
-        self.use_routes = use_routes
+        self._use_routes = use_routes
+        self.key_pool = Told()
+        self.live_log = LiveLog(time.monotonic)
+
+    def use_routes(self, routes: dict[str, Route], _key_pool: KeyPool) -> None:
+        self._use_routes(routes)
+
+    def explain(self, request_id: bytes) -> bytes | None:
+        return b"known" if request_id == b"one" else None
 
 
 @pytest.fixture(scope="module", name="url")

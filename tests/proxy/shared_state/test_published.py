@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.config import Forwarded, Route, UpstreamTls
+from proxy.config import Algorithm, Forwarded, KeyPool, PoolGroup, Route, UpstreamTls
 from proxy.shared_state import published
 from proxy.shared_state.published import RoutesSection
 
@@ -28,6 +28,14 @@ SECTION = RoutesSection(
 
 def test_a_section_comes_back_as_it_was() -> None:
     assert published.decode_routes(published.encode_routes(SECTION)) == SECTION
+
+
+def test_the_settings_of_the_key_pool_come_back_as_they_were_and_are_the_defaults_where_they_are_missing() -> None:
+    key_pool = KeyPool(algorithm=Algorithm.RANDOM, retry_statuses=(429,), groups={"a": PoolGroup(name="A", priority=1)})
+    section = RoutesSection(7, {}, 5, key_pool)
+    assert published.decode_routes(published.encode_routes(section)) == section
+    before = msgspec.msgpack.encode({"version": 7, "routes": {}, "made_ms": 5})
+    assert published.decode_routes(before) == RoutesSection(7, {}, 5, KeyPool())
 
 
 @given(st.binary(max_size=200))

@@ -1,0 +1,55 @@
+"""Keys as lists: some of them, and how many there are. In the order in which they were added."""
+
+from sqlalchemy import ColumnElement, func, select, tuple_
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from admin.rules.key_records import Position, Status, Wanted
+from admin.services.credential_rows import COLUMNS, IS_KEY, StoredCredential, has_status, status_of, stored
+from admin.tables import credentials
+
+_ROW = credentials.c
+
+GroupCounts = dict[str, dict[Status, int]]
+"""How many keys each group has, by status. Groups without any are not told."""
+
+
+async def some(
+    connection: AsyncConnection, wanted: Wanted, limit: int, after: Position | None, offset: int, now_ms: int
+) -> list[StoredCredential]:
+    """At most `limit` behind a place, without the first `offset`."""
+    chosen = _conditions(wanted, now_ms)
+    if after is not None:
+        chosen.append(tuple_(_ROW.created_at, _ROW.id) > (after.created_at, after.id))
+    # Of rows that are passed over, only their places in an index are read.
+    ids = select(_ROW.id).where(*chosen).order_by(_ROW.created_at, _ROW.id).offset(offset).limit(limit)
+    shown = ids.subquery()
+    query = select(*COLUMNS).join(shown, shown.c.id == _ROW.id).order_by(_ROW.created_at, _ROW.id)
+    return [stored(row, now_ms) for row in await connection.execute(query)]
+
+
+async def count(connection: AsyncConnection, wanted: Wanted, now_ms: int) -> int:
+    query = select(func.count()).select_from(credentials).where(*_conditions(wanted, now_ms))
+    return int((await connection.execute(query)).scalar_one())
+
+
+async def counts(connection: AsyncConnection, now_ms: int) -> GroupCounts:
+    columns = (_ROW.pool_group, _ROW.status, _ROW.banned_until)
+    query = select(*columns, func.count()).where(IS_KEY).group_by(*columns)
+    found: GroupCounts = {}
+    for group, status, banned_until, number in await connection.execute(query):
+        of_group = found.setdefault(group, dict.fromkeys(Status, 0))
+        of_group[status_of(status, banned_until, now_ms)] += number
+    return found
+
+
+def _conditions(wanted: Wanted, now_ms: int) -> list[ColumnElement[bool]]:
+    found: list[ColumnElement[bool]] = [IS_KEY]
+    if wanted.status is not None:
+        found.append(has_status(wanted.status, now_ms))
+    if wanted.group is not None:
+        found.append(_ROW.pool_group == wanted.group)
+    if wanted.provider is not None:
+        found.append(_ROW.provider == wanted.provider)
+    if wanted.q:
+        found.append(_ROW.search.contains(wanted.q.lower(), autoescape=True))
+    return found

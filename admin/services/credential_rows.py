@@ -1,0 +1,76 @@
+"""A credential as it lies in SQL and as operators see it: everything but its secret."""
+
+from typing import Any
+
+import msgspec
+from sqlalchemy import ColumnElement, Row, and_, or_
+
+from admin.rules.credential_marks import KEY_IDS
+from admin.rules.key_records import Status, TestResult
+from admin.tables import credentials
+from proxy.rules.credentials import BanCause, Kind
+
+_ROW = credentials.c
+
+
+IS_KEY = _ROW.id.between(*KEY_IDS)
+"""Whether it is a key, and no token of OAuth: told by the id, which every index of a list has in it."""
+
+
+class StoredCredential(msgspec.Struct, frozen=True, kw_only=True):
+    """A credential without its secret, of which `masked` shows the ends. Times in milliseconds since 1970 (UTC).
+
+    `ban_*` are of the last ban for all models, which has ended if `banned_until` is past. Of tokens, None is not known.
+    """
+
+    id: str
+    masked: str
+    provider: str
+    group: str
+    kind: Kind
+    status: Status
+    notes: str
+    created_at: int
+    updated_at: int
+    last_used_at: int | None
+    requests: int
+    successes: int
+    errors: int
+    last_error: str | None
+    last_error_status: int | None
+    last_error_at: int | None
+    last_test_at: int | None
+    last_test_result: TestResult
+    banned_at: int | None
+    ban_cause: BanCause | None
+    banned_until: int | None
+    ban_status: int | None
+    tokens_used: int | None
+    tokens_total: int | None
+
+
+_COLUMN_NAMES = {"group": "pool_group"}
+COLUMNS = tuple(_ROW[_COLUMN_NAMES.get(name, name)] for name in StoredCredential.__struct_fields__)
+"""In the order of StoredCredential's fields."""
+
+
+def stored(row: Row[Any], now_ms: int) -> StoredCredential:
+    fields = dict(zip(StoredCredential.__struct_fields__, row, strict=True))
+    fields["status"] = status_of(fields["status"], fields["banned_until"], now_ms)
+    return msgspec.convert(fields, StoredCredential)
+
+
+def status_of(status: str, banned_until: int | None, now_ms: int) -> Status:
+    """What a row's columns amount to."""
+    banned = status == Status.ACTIVE and (banned_until or 0) > now_ms
+    return Status.BANNED if banned else Status(status)
+
+
+def has_status(status: Status, now_ms: int) -> ColumnElement[bool]:
+    """Of a row: what it has to be."""
+    if status is Status.DISABLED:
+        return _ROW.status == Status.DISABLED
+    active = _ROW.status == Status.ACTIVE
+    if status is Status.BANNED:
+        return and_(active, _ROW.banned_until > now_ms)
+    return and_(active, or_(_ROW.banned_until.is_(None), _ROW.banned_until <= now_ms))
