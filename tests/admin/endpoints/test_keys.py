@@ -63,11 +63,13 @@ def test_the_list_has_the_references_pages(api: Api) -> None:
 
 def test_pages_by_key_miss_none_while_others_are_deleted(api: Api) -> None:
     filled(api)
-    seen, after = [], ""
-    while after is not None:
-        page = api.ask("GET", f"/admin/keys?limit=10{after and f'&after={after}'}").json()["data"]
+    seen: list[str] = []
+    query = "limit=10"
+    while query:
+        page = api.ask("GET", f"/admin/keys?{query}").json()["data"]
         seen += [key["id"] for key in page["keys"]]
         after = page["pagination"]["next"]
+        query = f"limit=10&after={after}" if after else ""
         api.ask("DELETE", f"/admin/keys/{seen[0]}")
     assert seen == [f"key_{number}" for number in range(1, 26)]
 
