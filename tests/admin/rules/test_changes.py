@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from admin.rules.changes import Change, document, of_documents, of_routes, summary
-from proxy.config import Route
+from proxy.config import KeyPool, Route
 
 ROUTES = st.dictionaries(
     st.sampled_from(["/a", "/b", "/c", "/d"]),
@@ -16,7 +16,7 @@ ROUTES = st.dictionaries(
 @given(ROUTES, ROUTES)
 def test_documents_differ_as_their_routes_do(before: dict[str, Route], after: dict[str, Route]) -> None:
     changes = of_routes(before, after)
-    stored = [msgspec.json.decode(msgspec.json.encode(document(routes))) for routes in (before, after)]
+    stored = [msgspec.json.decode(msgspec.json.encode(document(routes, KeyPool()))) for routes in (before, after)]
     assert of_documents(*stored) == changes
     assert of_documents({}, stored[1]) == of_routes({}, after)
     assert {change.name for change in changes} == {

@@ -75,7 +75,7 @@ def test_groups_have_figures_and_are_versions(database_url: str) -> None:
         pool = Pool(database)
         made = await pool.groups.create(id="main", group=PoolGroup(name="Main", priority=1), actor="test")
         assert made == GroupFigures("main", "Main", 1, 0, 0, 0, 0)
-        one, two, three = await pool.added("sk-1", "sk-2", "sk-3", group="main")
+        one, two, _ = await pool.added("sk-1", "sk-2", "sk-3", group="main")
         await pool.credentials.update(id=one, status=Status.DISABLED)
         await written(pool, two, banned_until=NOW_MS + 1)
         await written(pool, one, banned_until=NOW_MS + 1)
