@@ -14,6 +14,7 @@ from admin.services.failures import (
     DuplicateKey,
     DuplicateRoute,
     GroupInUse,
+    InvalidCredential,
     NoRouteForKey,
     NoSuchGroup,
     NoSuchKey,
@@ -97,6 +98,8 @@ def of_failure(failure: Exception) -> Refusal | None:
     match failure:
         case Refusal():
             return failure
+        case InvalidCredential():
+            return bad_request(f"key: {failure}")
         case ConfigError():
             return Refusal(400, "unusable", str(failure))
         case _:

@@ -66,6 +66,37 @@ def import_speedmimi(options: cli.Options, load: Callable[[], Config]) -> int:
     return told(run("admin.imports", "from_speedmimi", load(), Path(options["file"]), **of_import(options)))
 
 
+def import_droid2api(options: cli.Options, load: Callable[[], Config]) -> int:
+    given = {"replace": options["replace"], "dry_run": options["dry_run"]}
+    return told(run("admin.key_imports", "from_droid2api", load(), options["file"], sys.stderr, **given))
+
+
+def keys_import(options: cli.Options, load: Callable[[], Config]) -> int:
+    text = importlib.import_module("admin.key_commands").given(options["file"], options["format"])
+    return told(run("admin.key_commands", "import_keys", load(), text, options["group"], sys.stderr))
+
+
+def keys_export(options: cli.Options, load: Callable[[], Config]) -> int:
+    status = status_of(options["status"])
+    run("admin.key_commands", "export_keys", load(), status, options["group"], sys.stdout.write)
+    return 0
+
+
+def keys_list(options: cli.Options, load: Callable[[], Config]) -> int:
+    wanted = importlib.import_module("admin.rules.key_records").Wanted(status_of(options["status"]), options["group"])
+    run("admin.key_commands", "list_keys", load(), wanted, sys.stdout.write)
+    return 0
+
+
+def keys_test(options: cli.Options, load: Callable[[], Config]) -> int:
+    status: int = run("admin.key_commands", "test_keys", load(), options["ids"], sys.stdout.write, sys.stderr)
+    return status
+
+
+def status_of(text: str) -> Any:
+    return None if text == "all" else importlib.import_module("admin.rules.key_records").Status(text)
+
+
 def of_import(options: cli.Options) -> dict[str, Any]:
     existing = importlib.import_module("admin.rules.additions").Existing
     return {"existing": existing.REPLACE if options["replace"] else existing.KEEP, "dry_run": options["dry_run"]}
@@ -103,6 +134,28 @@ def add_apiproxy(command: argparse.ArgumentParser) -> None:
     add_import(command)
 
 
+def add_droid2api(command: argparse.ArgumentParser) -> None:
+    command.add_argument("file", metavar="FILE", help="droid2api's data/key_pool.json")
+    add_dry_run(command)
+    command.add_argument("--replace", action="store_true", help="take the imported settings where others were made")
+
+
+def add_keys_import(command: argparse.ArgumentParser) -> None:
+    command.add_argument("file", metavar="FILE", help="a list of keys: text, CSV or JSON; - for standard input")
+    command.add_argument("--group", metavar="GROUP", default="default", help="pool group of keys that name none")
+    command.add_argument("--format", choices=("text", "json", "csv"), help="what the list is (seen by how it begins)")
+
+
+def add_filters(command: argparse.ArgumentParser) -> None:
+    statuses = ("all", "active", "disabled", "banned")
+    command.add_argument("--status", choices=statuses, default="all", help="those of a status only (all)")
+    command.add_argument("--group", metavar="GROUP", help="those of a pool group only")
+
+
+def add_keys_test(command: argparse.ArgumentParser) -> None:
+    command.add_argument("ids", metavar="ID", nargs="*", help="ids of keys (all that are not banned)")
+
+
 def add_speedmimi(command: argparse.ArgumentParser) -> None:
     command.add_argument("file", metavar="FILE", help="SpeedMimi's config.yaml")
     add_import(command)
@@ -115,7 +168,14 @@ COMMANDS = {
     "apply": cli.Command("make the routes what the file says; edits made otherwise stay", apply, add_dry_run),
     "export": cli.Command("print the routes as YAML", export),
     "import apiproxy": cli.Command("add the routes that an apiproxy keeps in its Redis", import_apiproxy, add_apiproxy),
+    "import droid2api": cli.Command(
+        "add the keys, groups and settings of a droid2api", import_droid2api, add_droid2api
+    ),
     "import speedmimi": cli.Command("add the routes of a SpeedMimi's YAML", import_speedmimi, add_speedmimi),
+    "keys import": cli.Command("add keys to the key pool", keys_import, add_keys_import),
+    "keys export": cli.Command("print keys whole, a line each", keys_export, add_filters),
+    "keys list": cli.Command("print which keys there are, without their secrets", keys_list, add_filters),
+    "keys test": cli.Command("ask upstreams whether keys are good", keys_test, add_keys_test),
     "migrate": cli.Command("bring the database's tables up to date", migrate),
     "rotate-key": cli.Command("encrypt what is stored under a new secret key", rotate_key),
 }

@@ -64,7 +64,10 @@ class TestProgress(NamedTuple):
 
 
 class KeyTests:
-    """`pause_s` is how long to wait before another attempt; `now_ms` the clock."""
+    """`told` hears of each test that has ended.
+
+    `pause_s` is how long to wait before another attempt; `now_ms` the clock.
+    """
 
     def __init__(
         self,
@@ -73,6 +76,7 @@ class KeyTests:
         routes: Routes,
         calls: UpstreamCalls,
         *,
+        told: Callable[[KeyRecord, Tested], object] = lambda _record, _tested: None,
         pause_s: float = 0.5,
         now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
     ) -> None:
@@ -80,6 +84,7 @@ class KeyTests:
         self._key_pool = key_pool
         self._routes = routes
         self._calls = calls
+        self._told = told
         self._pause_s = pause_s
         self._now_ms = now_ms
         self._progress = TestProgress()
@@ -110,6 +115,12 @@ class KeyTests:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._task
             self._end("cancelled")  # also where it was cancelled before it began
+        return self._progress
+
+    async def ended(self) -> TestProgress:
+        """Waits for the end of the test of all keys."""
+        if self._task is not None:
+            await self._task
         return self._progress
 
     async def close(self) -> None:
@@ -143,6 +154,7 @@ class KeyTests:
                 continue
             except NoRouteForKey:
                 tested = Tested(TestResult.FAILED, 0, "no_route", record.status)
+                self._told(record, tested)
             self._progress = self._progress.with_one(tested)
 
     async def _test(self, record: KeyRecord, routes: Mapping[str, Route], pool: KeyPool) -> Tested:
@@ -157,7 +169,9 @@ class KeyTests:
         await self._keys.record_test(
             id=record.id, result=result, problem=problem, http_status=answered.status, status=status
         )
-        return Tested(result, answered.status, problem, status or record.status)
+        tested = Tested(result, answered.status, problem, status or record.status)
+        self._told(record, tested)
+        return tested
 
     async def _ask(self, what: Call, timeout_s: float) -> Answered:
         for attempt in range(1, ATTEMPTS + 1):

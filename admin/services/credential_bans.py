@@ -61,7 +61,7 @@ class SharedBans:
             try:
                 await self._put(ban, None)
             except StoreUnavailable as error:
-                log.warning("%d bans are not ended: redis is unavailable (%s)", len(bans) - done, error.reason)
+                log.warning("bans are not ended, %d of them: redis is unavailable (%s)", len(bans) - done, error.reason)
                 return
 
     async def _put(self, name: BanName, ban: Ban | None) -> bool:

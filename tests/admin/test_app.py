@@ -134,6 +134,16 @@ def test_the_document_is_served_without_a_login_and_describes_every_body(api: Ap
         ("post", "/api/mappings"),
         ("post", "/api/mappings/batch-delete"),
         ("put", "/api/mappings/{prefix}"),
+        ("post", "/admin/keys"),
+        ("post", "/admin/keys/batch"),
+        ("post", "/admin/keys/batch-delete"),
+        ("put", "/admin/keys/{key_id}"),
+        ("patch", "/admin/keys/{key_id}/notes"),
+        ("patch", "/admin/keys/{key_id}/pool"),
+        ("patch", "/admin/keys/{key_id}/toggle"),
+        ("put", "/admin/config"),
+        ("post", "/admin/pool-groups"),
+        ("put", "/admin/pool-groups/{group_id}"),
     }
     for (_, path), operation in described.items():
         open_to_all = path in ("/health", "/readyz", "/api/login", "/api/admin/login")

@@ -9,7 +9,8 @@ from sqlalchemy import text
 from admin import migrations
 from admin.commands import apply, export, migrate
 from admin.control_plane import looked_at, opened
-from proxy.config import Config, ConfigError, Database, Forwarded, Route
+from proxy import settings
+from proxy.config import Algorithm, Config, ConfigError, Database, Forwarded, KeyPool, PoolGroup, Route
 from tests.sql_servers import KINDS, empty_database
 
 
@@ -75,3 +76,19 @@ def test_an_older_database_is_not_migrated_by_looking(tmp_path: Path, monkeypatc
     for look in (apply(config, dry_run=True), export(config)):
         with pytest.raises(ConfigError, match=r"steps are missing \(one more\), which `relaygate migrate` makes$"):
             asyncio.run(look)
+
+
+def test_the_key_pool_is_applied_and_exported(tmp_path: Path) -> None:
+    pool = KeyPool(algorithm=Algorithm.LEAST_USED, retry_statuses=(429,), groups={"main": PoolGroup(priority=1)})
+    config = Config(data_dir=str(tmp_path / "data"), routes={}, key_pool=pool)
+    lines = '+ key_pool.algorithm least-used\n+ key_pool.groups.main {"priority":1}\n+ key_pool.retry_statuses [429]\n'
+
+    async def story() -> str:
+        assert await apply(config, dry_run=True) == lines
+        assert await apply(config, dry_run=False) == lines
+        assert await apply(config, dry_run=True) == "nothing changes\n"
+        return await export(config)
+
+    exported = asyncio.run(story())
+    (tmp_path / "relaygate.yaml").write_text(exported)
+    assert settings.load({}, {}, tmp_path).key_pool == pool

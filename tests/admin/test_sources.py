@@ -10,11 +10,12 @@ import pytest
 from admin import sources
 from admin.database import Database, open_database
 from admin.migrations import migrate
-from admin.services.edits import Editor
-from admin.services.routes import LAST_APPLIED, Routes, last_applied
+from admin.services.edits import KEY_POOL, Editor
+from admin.services.key_pool import KeyPoolSettings
+from admin.services.routes import KEY_POOL_LAST_APPLIED, LAST_APPLIED, Routes, last_applied
 from admin.services.settings import Settings
 from admin.services.versions import Versions
-from proxy.config import ConfigError, Forwarded, Route
+from proxy.config import ConfigError, Forwarded, KeyPool, PoolGroup, Route
 
 A, B = Route(target="http://a.example"), Route(target="http://b.example", forwarded=Forwarded.REPLACE)
 
@@ -26,6 +27,7 @@ class Stored:
         self._database = database
         editor = Editor(database, self._validate, lambda: 1)
         self.routes, self.versions, self.settings = Routes(editor), Versions(editor), Settings(database)
+        self.key_pool = KeyPoolSettings(editor)
         self.refused: Route | None = None
 
     def _validate(self, routes: dict[str, Route]) -> None:
@@ -111,5 +113,37 @@ def test_what_cannot_be_read_is_refused_in_one_line(tmp_path: Path, kept: str) -
         with pytest.raises(ConfigError, match=r"^database: routes_of_the_file: [^\n]+$"):
             await stored.apply({"/a": A})
         assert await stored.routes.all() == {}
+
+    play(tmp_path, story)
+
+
+def test_the_key_pool_is_applied_setting_by_setting(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    async def story(stored: Stored) -> None:
+        async def apply(pool: KeyPool) -> list[str]:
+            return (await sources.apply_file({}, stored.routes, pool)).lines()
+
+        main = {"main": PoolGroup(priority=1)}
+        assert await apply(KeyPool(retry_max=5, groups=main)) == [
+            '+ key_pool.groups.main {"priority":1}',
+            "+ key_pool.retry_max 5",
+        ]
+        assert caplog.records[-1].getMessage() == "applied from the file: + key_pool.retry_max 5"
+        edited = KeyPool(retry_max=7, ban_401=True, groups={**main, "api": PoolGroup()})
+        await stored.key_pool.update(change=lambda _: edited, actor="token")
+        assert await apply(KeyPool(retry_max=5, groups=main)) == []
+        assert await stored.key_pool.current() == edited
+        assert await apply(KeyPool(groups=main)) == ["- key_pool.retry_max 7 (also edited through the API)"]
+        assert await stored.key_pool.current() == KeyPool(ban_401=True, groups=edited.groups)
+
+    caplog.set_level("INFO", "relaygate")
+    play(tmp_path, story)
+
+
+@pytest.mark.parametrize("name", [KEY_POOL, KEY_POOL_LAST_APPLIED])
+def test_a_key_pool_that_cannot_be_read_is_refused_in_one_line(tmp_path: Path, name: str) -> None:
+    async def story(stored: Stored) -> None:
+        await stored.settings.put(name, '{"of_a_newer_version": 1}')
+        with pytest.raises(ConfigError, match=r"^database: key_pool: [^\n]+$"):
+            await sources.apply_file({}, stored.routes, KeyPool())
 
     play(tmp_path, story)

@@ -7,8 +7,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from admin import tables
 from admin.database import Database, TransactionLost
 from admin.services import settings
-from admin.services.edits import Edit, Editor, newest, read_routes, record
-from proxy.config import ConfigError, Route
+from admin.services.edits import Edit, Editor, Whole, newest, read_key_pool, read_routes, record
+from proxy.config import ConfigError, KeyPool, PoolGroup, Route
 from tests.sql_servers import with_database
 
 A, B = Route(target="https://a.example"), Route(target="https://b.example")
@@ -127,5 +127,27 @@ def test_record_counts_from_one(database_url: str) -> None:
             for number in (1, 2, 3):
                 assert await record(connection, "token", "test", [], {"routes": {}}, 5) == number
             assert await newest(connection) == 3
+
+    with_database(database_url, story)
+
+
+def test_the_key_pool_is_edited_with_the_routes_or_alone(database_url: str) -> None:
+    pool = KeyPool(retry_max=5, groups={"main": PoolGroup(priority=1)})
+
+    async def both(_: AsyncConnection, before: Whole) -> Whole:
+        return Whole(before.routes | {"/a": A}, pool)
+
+    async def story(database: Database) -> None:
+        editor = Editor(database, accept, lambda: 5)
+        made = await editor.edit_whole("token", "set", both)
+        assert [(one.kind, one.name) for one in made.changes] == [
+            ("route", "/a"),
+            ("key_pool", "groups.main"),
+            ("key_pool", "retry_max"),
+        ]
+        assert await editor.edit_whole("token", "set", both) == Edit(1, [])
+        await editor.edit("token", "delete", lambda _: {})
+        async with database.read() as connection:
+            assert (await read_routes(connection), await read_key_pool(connection)) == ({}, pool)
 
     with_database(database_url, story)

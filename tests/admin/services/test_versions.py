@@ -7,10 +7,11 @@ from admin.database import Database
 from admin.rules.changes import Change
 from admin.services.edits import Editor
 from admin.services.failures import NoSuchVersion
+from admin.services.key_pool import KeyPoolSettings
 from admin.services.routes import Routes
 from admin.services.versions import Versions
 from admin.tables import config_versions
-from proxy.config import ConfigError, Route
+from proxy.config import Algorithm, ConfigError, KeyPool, Route
 from proxy.shared_state.published import RoutesSection
 from tests.sql_servers import with_database
 
@@ -126,5 +127,25 @@ def test_a_version_that_cannot_be_used_any_more_is_not_restored(database_url: st
                 await versions.roll_back(1, "token")
             assert str(caught.value).startswith(message)
         assert await versions.newest() == 2
+
+    with_database(database_url, story)
+
+
+def test_the_key_pool_is_part_of_each_version(database_url: str) -> None:
+    async def story(database: Database) -> None:
+        routes, versions = services(database)
+        pool = KeyPoolSettings(Editor(database, lambda _: None, lambda: 5))
+        await routes.create("/a", A, "token")
+        changed = await pool.update(change=lambda _: KeyPool(algorithm=Algorithm.RANDOM), actor="token")
+        assert changed == await pool.current() == KeyPool(algorithm=Algorithm.RANDOM)
+        assert await versions.current() == RoutesSection(2, {"/a": A}, 5, changed)
+        assert await versions.diff(1, 2) == [Change("key_pool", "algorithm", None, "random")]
+        with pytest.raises(ConfigError, match=r"key_pool\.retry_max: found 21"):
+            await pool.update(change=lambda _: KeyPool(retry_max=21), actor="token")
+        await versions.roll_back(1, "token")
+        assert await pool.current() == KeyPool()
+        await versions.roll_back(2, "token")
+        assert await pool.current() == changed
+        assert (await versions.list(None, 1))[0].summary == "roll back to version 2 key_pool algorithm"
 
     with_database(database_url, story)
