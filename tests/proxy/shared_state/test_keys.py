@@ -13,4 +13,4 @@ def test_the_configuration_lies_in_one_slot() -> None:
 def test_every_name_is_the_relays_own_and_spelled_once() -> None:
     names = [value for name, value in vars(keys).items() if name.isupper()]
     assert all(name.startswith("relaygate:") for name in names)
-    assert len(set(names)) == len(names) == 6
+    assert len(set(names)) == len(names) == 16
