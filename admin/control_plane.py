@@ -13,11 +13,11 @@ from pathlib import Path
 from litestar import Litestar
 
 from admin import jobs, server, summary
+from admin.about_keys import about_keys
 from admin.app import create_app
 from admin.auth import refuse_to_start
 from admin.consumer import Consumer
 from admin.context import Services
-from admin.credential_publisher import CredentialPublisher
 from admin.data_directory import data_directory
 from admin.database import Database, DatabaseDown, TransactionLost, open_database
 from admin.migrations import migrate
@@ -26,13 +26,9 @@ from admin.readiness import Health, View
 from admin.rules import tokens
 from admin.server import Listener
 from admin.services.actions import Actions
-from admin.services.credential_bans import SharedBans
-from admin.services.credential_feed import CredentialFeed
 from admin.services.credential_intake import CredentialIntake
-from admin.services.credentials import Credentials
 from admin.services.edits import Editor
 from admin.services.events import Handler
-from admin.services.pool_groups import PoolGroups
 from admin.services.retention import Retention
 from admin.services.routes import Routes
 from admin.services.settings import Settings
@@ -150,10 +146,7 @@ def make(config: Config, token_hash: str) -> Litestar:
 
     publisher = Publisher(client, guard, versions.mark, versions.current)
     edits.notify = publisher.publish_soon
-    credential_publisher = CredentialPublisher(client, guard, CredentialFeed(database))
-    credentials = Credentials(database, secrets_of(config), now_ms, SharedBans(client, guard))
-    groups = PoolGroups(edits, now_ms)
-    credentials.notify = groups.notify = credential_publisher.publish_soon
+    keys = about_keys(config, edits, secrets_of(config), client, guard, now_ms)
 
     stream, workers = Stream(), Workers(client, guard)
     handlers: dict[bytes, Handler] = {
@@ -162,11 +155,13 @@ def make(config: Config, token_hash: str) -> Litestar:
     }
     consumer = Consumer(client, guard, database, handlers, stream)
     statistics = Statistics(database, config.retention, time.time)
-    services = Services(routes, versions, settings, Actions(database, now_ms), statistics, workers, stream)
+    services = Services(
+        routes, versions, settings, Actions(database, now_ms), statistics, workers, stream, keys.services
+    )
     retention = Retention(database, config.retention, lambda: [one.name for one in workers.living()], time.time)
     beside = (
         publisher.run,
-        credential_publisher.run,
+        *keys.beside,
         consumer.run,
         lambda: jobs.repeat("looking for workers", workers.look, LOOK_S),
         lambda: jobs.repeat("the summary", lambda: summary.write(client, guard, services), summary.WRITE_S),
@@ -180,6 +175,7 @@ def make(config: Config, token_hash: str) -> Litestar:
             yield
         finally:
             await asyncio.gather(*map(end, tasks))
+            await keys.close()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(DRAIN_S):
                     await consumer.drain()

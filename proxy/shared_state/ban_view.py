@@ -85,9 +85,9 @@ class BanView:
 
     def forget(self, credentials: set[str]) -> None:
         """Forgets the bans of credentials that are gone."""
-        for field in [field for field in self._store.known if split_field(field)[0] in credentials]:
-            del self._store.known[field]
-            self._store.unshared.pop(field, None)
+        for table in (self._store.known, self._store.unshared):
+            for field in [field for field in table if split_field(field)[0] in credentials]:
+                del table[field]
 
     async def _read_changes(self, number: int) -> bool:
         """Reads what changed since the last change that is known. Returns False where that is too much."""
@@ -124,6 +124,7 @@ class BanView:
                 self._take(field, data, number)
             if not int(cursor):
                 break
+        lost |= number_of(await self._guard.call(lambda: self._client.get(BANS_VERSION))) < number
         missing = [(field, known) for field, known in self._store.known.items() if field not in seen]
         for field, known in missing:
             if lost:

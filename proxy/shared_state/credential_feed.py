@@ -61,13 +61,14 @@ class CredentialFeed:
             self.credentials.refresh_soon()
             poll_at_s = 0.0
             while True:
-                if self.ban_view.behind or now_s() >= poll_at_s:
-                    await self.ban_view.refresh()
-                    poll_at_s = now_s() + POLL_S
-                message = await channel.get_message(timeout=max(0.0, poll_at_s - now_s()))
+                wait_s = 0.0 if self.ban_view.behind else poll_at_s - now_s()
+                message = await channel.get_message(timeout=max(0.0, wait_s))
                 if message is not None:
                     self._hear(message["data"])
                     await asyncio.sleep(0)  # hundreds may have come at once, and are given out without a wait
+                if message is None or now_s() >= poll_at_s:
+                    await self.ban_view.refresh()
+                    poll_at_s = now_s() + POLL_S
 
     def _hear(self, data: bytes) -> None:
         try:

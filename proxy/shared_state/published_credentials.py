@@ -101,9 +101,9 @@ async def publish_credentials(
     if replace is Replace.WHOLE:
         gone = await writer.others({credential.id.encode() for credential in changed})
     await writer.write((credential, b"") for credential in gone)
-    await writer.finish()
     if gone:
         await _forget_bans(client, guard, {*gone})
+    await writer.finish()
 
 
 async def published(client: Client, guard: Guard) -> Published | None:

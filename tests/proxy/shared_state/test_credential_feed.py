@@ -13,6 +13,7 @@ import pytest
 
 from loadtests.processes import free_port
 from proxy.rules.credentials import Ban, Credential
+from proxy.shared_state.ban_view import OFFERS_MAX
 from proxy.shared_state.bans import BanStore, decode_ban, encode_ban
 from proxy.shared_state.breaker import Breaker, Guard
 from proxy.shared_state.client import DEADLINE_S as CALL_S
@@ -172,6 +173,32 @@ def test_a_redis_that_was_emptied_changes_nothing_and_gets_the_bans_back(url: st
             assert (len(played.told.credentials), len(played.told.bans)) == (2, 1)
             await played.publish(2, B, C, replace=Replace.WHOLE)
             await played.has(B, C)
+
+    play(url, tmp_path, story)
+
+
+def test_many_bans_are_put_back_without_delay(url: str, tmp_path: Path) -> None:
+    """A second for each hundred of them would be too long."""
+    count = 10 * OFFERS_MAX
+
+    async def story(played: Played) -> None:
+        await played.other.hset(BANS, mapping={f"k{number}": encode_ban(BANNED) for number in range(count)})
+        await played.other.set(BANS_VERSION, count)
+        async with played.following():
+            await played.bans({f"k{number}": BANNED for number in range(count)})
+            await played.other.flushall()
+
+            async def put_back() -> bool:
+                return await played.other.hlen(BANS) == count  # type: ignore[no-any-return]
+
+            await until(put_back)
+            await played.far.put("far", "", None, DEAD)
+
+            async def heard() -> bool:
+                return ("far", "") in played.told.bans
+
+            await until(heard, POLL_S)
+            assert len(played.told.bans) == count + 1
 
     play(url, tmp_path, story)
 

@@ -16,8 +16,8 @@ from proxy.shared_state.keys import ANSWERS, QUESTIONS_CHANNEL, WORKERS
 from proxy.shared_state.questions import ANSWERS_S, EXPLAIN, Handler, Question, QuestionFeed, ask, tell
 from tests.redis_servers import DEADLINE_S, EMBEDDED, beside, cluster, connected, redis_at, until
 
-WAIT_S = 3.0
-SOON_S = 1.5
+WAIT_S = 2.0
+SOON_S = 1.0
 
 
 @pytest.fixture(scope="module", name="url")
