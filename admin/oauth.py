@@ -102,7 +102,8 @@ class OAuth:
             if _is_news(state, stored) or self._is_to_refresh(state):
                 stored = await _to_its_end(self._work(stored))
             if stored is not None and stored.access_token is not None:
-                self._sources.write(stored)
+                if not oauth.is_due(stored, self._now_ms()):  # else somebody may be writing the next one just now
+                    self._sources.write(stored)
                 await self._tell_workers(stored.access_token)
             self._take_stock(stored)
         finally:

@@ -192,7 +192,7 @@ def test_a_restart_goes_on_with_the_chain(play: Play) -> None:
     play(story)
 
 
-def test_many_control_planes_never_use_a_token_twice(play: Play) -> None:
+def test_many_control_planes_never_use_a_token_twice(play: Play, caplog: pytest.LogCaptureFixture) -> None:
     """Three of them, two on one machine, look all the time while hours pass."""
     refreshes = 10
 
@@ -218,6 +218,7 @@ def test_many_control_planes_never_use_a_token_twice(play: Play) -> None:
         assert world.provider.asked_with == [f"rt-{number}" for number in range(refreshes)]
 
     play(story)
+    assert caplog.messages == []
 
 
 @pytest.mark.parametrize(
