@@ -16,10 +16,13 @@ from admin import jobs, server, summary
 from admin.app import create_app
 from admin.auth import refuse_to_start
 from admin.consumer import Consumer
-from admin.context import Services
+from admin.context import KeyServices, Services
 from admin.credential_publisher import CredentialPublisher
 from admin.data_directory import data_directory
 from admin.database import Database, DatabaseDown, TransactionLost, open_database
+from admin.explanations import Explanations
+from admin.key_tests import KeyTests
+from admin.live_log import LiveLog, follow
 from admin.migrations import migrate
 from admin.publisher import Publisher
 from admin.readiness import Health, View
@@ -29,9 +32,11 @@ from admin.services.actions import Actions
 from admin.services.credential_bans import SharedBans
 from admin.services.credential_feed import CredentialFeed
 from admin.services.credential_intake import CredentialIntake
+from admin.services.credential_statistics import CredentialStatistics
 from admin.services.credentials import Credentials
 from admin.services.edits import Editor
 from admin.services.events import Handler
+from admin.services.key_pool import KeyPoolSettings
 from admin.services.pool_groups import PoolGroups
 from admin.services.retention import Retention
 from admin.services.routes import Routes
@@ -42,6 +47,7 @@ from admin.services.stream import Stream
 from admin.services.versions import Versions
 from admin.services.workers import LOOK_S, Workers
 from admin.sources import apply_file
+from admin.upstream_calls import UpstreamCalls
 from proxy import logs
 from proxy.config import Admin, Config, ConfigError, Route
 from proxy.rules.addresses import target_refusal
@@ -161,12 +167,25 @@ def make(config: Config, token_hash: str) -> Litestar:
     }
     consumer = Consumer(client, guard, database, handlers, stream)
     statistics = Statistics(database, config.retention, time.time)
-    services = Services(routes, versions, settings, Actions(database, now_ms), statistics, workers, stream)
+    pool = KeyPoolSettings(edits)
+    calls = UpstreamCalls(allow_private_targets=config.server.allow_private_targets)
+    tests, live_log = KeyTests(credentials, pool, routes.all, calls), LiveLog()
+    about_keys = KeyServices(
+        credentials,
+        groups,
+        pool,
+        CredentialStatistics(database, now_ms),
+        tests,
+        live_log,
+        Explanations(client, guard),
+    )
+    services = Services(routes, versions, settings, Actions(database, now_ms), statistics, workers, stream, about_keys)
     retention = Retention(database, config.retention, lambda: [one.name for one in workers.living()], time.time)
     beside = (
         publisher.run,
         credential_publisher.run,
         consumer.run,
+        lambda: follow(live_log, client, guard),
         lambda: jobs.repeat("looking for workers", workers.look, LOOK_S),
         lambda: jobs.repeat("the summary", lambda: summary.write(client, guard, services), summary.WRITE_S),
         lambda: jobs.repeat("retention", retention.forget, FORGET_S, FORGET_FIRST_S),
@@ -178,7 +197,8 @@ def make(config: Config, token_hash: str) -> Litestar:
         try:
             yield
         finally:
-            await asyncio.gather(*map(end, tasks))
+            live_log.close()
+            await asyncio.gather(tests.close(), *map(end, tasks))
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(DRAIN_S):
                     await consumer.drain()
