@@ -1,19 +1,17 @@
 """All that is about keys, put together: what endpoints ask, and what runs beside them."""
 
-import contextlib
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any, NamedTuple
-
-import msgspec
+from typing import NamedTuple
 
 from admin import jobs
 from admin.auth_file import AuthFile
 from admin.context import KeyServices
 from admin.credential_publisher import CredentialPublisher
 from admin.data_directory import data_directory
+from admin.explanations import Explanations
 from admin.key_tests import KeyTests
-from admin.live_log import LiveLog
+from admin.live_log import LiveLog, follow
 from admin.oauth import LOCK_MS, LOOK_S, OAuth
 from admin.oauth_sources import Sources
 from admin.redis_lock import RedisLock
@@ -30,20 +28,14 @@ from admin.token_endpoint import TokenEndpoint
 from admin.upstream_calls import UpstreamCalls
 from proxy.config import Config
 from proxy.key_pool.pool import OAUTH_ID
-from proxy.key_pool.traces import Trace
 from proxy.rules.credentials import Kind
 from proxy.secrets import Secrets
 from proxy.shared_state.breaker import Guard
 from proxy.shared_state.client import Client
 from proxy.shared_state.keys import OAUTH_LOCK
-from proxy.shared_state.live_log_channel import lines
-from proxy.shared_state.questions import EXPLAIN, Question, ask
 
 AUTH_FILE = "auth.json"
 """In the data directory."""
-EXPLAIN_WAIT_S = 1.0
-LISTEN_AGAIN_S = 1.0
-_traces = msgspec.json.Decoder(list[Trace])
 
 
 class AboutKeys(NamedTuple):
@@ -72,9 +64,8 @@ def about_keys(
     calls = UpstreamCalls(allow_private_targets=config.server.allow_private_targets)
     tests = KeyTests(credentials, key_pool, Routes(edits).all, calls)
     live_log = LiveLog()
-    explainer = Explainer(client, guard)
     statistics = CredentialStatistics(database, now_ms)
-    services = KeyServices(credentials, groups, key_pool, statistics, tests, live_log, explainer)
+    services = KeyServices(credentials, groups, key_pool, statistics, tests, live_log, Explanations(client, guard))
     oauth = OAuth(
         Sources(config.credentials.refresh_token, AuthFile(auth_file(config))),
         OAuthTokens(database, secrets),
@@ -93,7 +84,7 @@ def about_keys(
         (
             publisher.run,
             lambda: jobs.repeat("the OAuth credential", oauth.look, LOOK_S),
-            lambda: jobs.repeat("the live log", lambda: bring_lines(live_log, client, guard), LISTEN_AGAIN_S),
+            lambda: follow(live_log, client, guard),
         ),
         close,
     )
@@ -111,41 +102,3 @@ async def put_access_token(credentials: Credentials, token: str | None) -> None:
         await credentials.delete_many(ids=[OAUTH_ID])
     else:
         await credentials.put(id=OAUTH_ID, secret=token, kind=Kind.OAUTH)
-
-
-class Explainer:
-    """Asks all workers what they remember of a request."""
-
-    def __init__(self, client: Client, guard: Guard) -> None:
-        self._client = client
-        self._guard = guard
-
-    async def explain(self, *, request_id: str) -> Mapping[str, Any] | None:
-        """Returns what became of the requests of that id, the newest first. Raises StoreUnavailable, RedisError."""
-        question = Question(EXPLAIN, request_id.encode())
-        answers = await ask(self._client, self._guard, question, EXPLAIN_WAIT_S)
-        traces = [trace for answer in answers for trace in _traces.decode(answer)]
-        if not traces:
-            return None
-        traces.sort(key=lambda trace: trace.began_s, reverse=True)
-        return {"request_id": request_id, "requests": [shown(trace) for trace in traces]}
-
-
-def shown(trace: Trace) -> dict[str, Any]:
-    """Returns a trace with the names of its parts."""
-    plain: dict[str, Any] = msgspec.structs.asdict(trace)
-    return plain | {
-        "looks": [msgspec.structs.asdict(look) for look in trace.looks],
-        "tries": [msgspec.structs.asdict(attempt) for attempt in trace.tries],
-    }
-
-
-async def bring_lines(live_log: LiveLog, client: Client, guard: Guard) -> None:
-    """Brings the lines of all workers to who listens, as long as anybody does."""
-    await live_log.wanted.wait()
-    async with contextlib.aclosing(lines(client, guard)) as found:
-        async for line in found:
-            if not live_log.wanted.is_set():
-                return
-            if line:
-                live_log.tell(line)

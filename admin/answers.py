@@ -89,10 +89,6 @@ def not_confirmed() -> Refusal:
     return Refusal(403, "confirmation_required", "This shows secrets: give the admin token in x-admin-confirm.")
 
 
-def not_joined() -> Refusal:
-    return Refusal(503, "unavailable", "This control plane keeps no keys.")
-
-
 def of_failure(failure: Exception) -> Refusal | None:
     """Returns the answer to what a service refused to do, None where that is something else."""
     match failure:

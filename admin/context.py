@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from litestar import Request
 from litestar.datastructures import State
 
-from admin.answers import not_joined, of_failure
+from admin.answers import of_failure
 from admin.auth import Authentication, Caller
 from admin.key_ports import (
     CredentialsService,
@@ -59,7 +59,7 @@ class Services(NamedTuple):
     statistics: StatisticsService
     workers: WorkersService
     stream: Stream
-    about_keys: KeyServices | None = None
+    about_keys: KeyServices
 
 
 def services_of(request: AdminRequest) -> Services:
@@ -68,11 +68,7 @@ def services_of(request: AdminRequest) -> Services:
 
 
 def key_services_of(request: AdminRequest) -> KeyServices:
-    """Raises Refusal (503) where the control plane was put together without them."""
-    found = services_of(request).about_keys
-    if found is None:
-        raise not_joined()
-    return found
+    return services_of(request).about_keys
 
 
 def authentication_of(request: AdminRequest) -> Authentication:

@@ -4,20 +4,29 @@ Each listener has a bounded queue. Who is too slow loses the oldest lines, and i
 """
 
 import asyncio
+import contextlib
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 import msgspec
+from redis.exceptions import RedisError
 
 from admin.services.failures import TooManyListeners
+from proxy.shared_state.breaker import Guard, StoreUnavailable
+from proxy.shared_state.client import Client
+from proxy.shared_state.live_log_channel import lines
 
 LISTENERS_MAX = 20
 WAITING_MAX = 1000
 HEARTBEAT_S = 15.0
 LIFETIME_S = 3600.0
 """How long one may listen. Browsers come back by themselves (`EventSource`), and forgotten programs do not."""
+
+LEFT_OUT = "left_out"
+"""Stands alone in a line for how many a worker had too many of."""
+RETRY_S = 1.0
 
 Line = Mapping[str, Any]
 
@@ -41,13 +50,17 @@ class LiveLog:
         self._lifetime_s = lifetime_s
 
     def tell(self, data: bytes) -> None:
-        """Takes a line in JSON, as a worker published it. What is no JSON object is passed over."""
+        """Takes a line in JSON, as a worker published it, or how many it left out. All else is passed over."""
         try:
             line = msgspec.json.decode(data)
         except msgspec.DecodeError:
             return
-        if isinstance(line, dict):
-            for listener in self._listeners:
+        if not isinstance(line, dict):
+            return
+        for listener in self._listeners:
+            if line.keys() == {LEFT_OUT}:
+                listener.lose(line[LEFT_OUT])
+            else:
                 listener.hear(line)
 
     @contextmanager
@@ -89,6 +102,10 @@ class Listener:
             self._waiting.append(line)
             self._news.set()
 
+    def lose(self, count: object) -> None:
+        """Of lines that no longer are there nobody knows whom they would have concerned."""
+        self._lost += count if isinstance(count, int) else 0
+
     def end(self) -> None:
         self._ended = True
         self._news.set()
@@ -109,3 +126,23 @@ class Listener:
         self._lost = 0
         self._news.clear()
         return heard
+
+
+async def follow(live_log: LiveLog, client: Client, guard: Guard) -> None:
+    """Brings lines of all workers while somebody listens, until it is cancelled."""
+    while True:
+        await live_log.wanted.wait()
+        try:
+            await _bring(live_log, client, guard)
+        except (StoreUnavailable, RedisError, OSError):  # the guard tells of it
+            await asyncio.sleep(RETRY_S)
+
+
+async def _bring(live_log: LiveLog, client: Client, guard: Guard) -> None:
+    """Returns once nobody listens any more."""
+    async with contextlib.aclosing(lines(client, guard)) as coming:
+        async for line in coming:
+            if not live_log.wanted.is_set():
+                return
+            if line:
+                live_log.tell(line)

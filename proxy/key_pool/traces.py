@@ -12,7 +12,7 @@ import msgspec
 TRACES_MAX = 10_000
 
 
-class Look(msgspec.Struct, array_like=True):
+class Look(msgspec.Struct):
     """What was found when a credential was looked for in a tier.
 
     Of `total` credentials `usable` could be chosen, `tried` were left out since this request had them before; `banned`
@@ -28,7 +28,7 @@ class Look(msgspec.Struct, array_like=True):
     how: str = ""
 
 
-class Try(msgspec.Struct, array_like=True):
+class Try(msgspec.Struct):
     """One attempt: with which credential, what was answered (0: nothing), what that says of the credential."""
 
     credential: str

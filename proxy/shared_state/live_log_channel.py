@@ -6,7 +6,7 @@ Nothing is kept: what nobody hears, and what a worker says while Redis is away, 
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Any
 
 import msgspec
@@ -37,7 +37,7 @@ async def bring_lines(client: Client, guard: Guard, live_log: LiveLog) -> None:
         await asyncio.sleep(BATCH_S)
 
 
-async def lines(client: Client, guard: Guard) -> AsyncIterator[bytes]:
+async def lines(client: Client, guard: Guard) -> AsyncGenerator[bytes, None]:
     """Gives the lines of all workers, in JSON, from about now on; `{"left_out": N}` stands for N that were too many.
 
     An empty one every 5 s at least says that there is nothing, so that who passes them on can see whether anybody is
