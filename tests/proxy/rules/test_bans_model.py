@@ -210,5 +210,5 @@ class Bans(RuleBasedStateMachine):
         assert after(probing, Verdict(Says.SUCCESS), answered, self.world.settings) is None
 
 
-Bans.TestCase.settings = settings(max_examples=400, stateful_step_count=40, deadline=None)
+Bans.TestCase.settings = settings(max_examples=250, stateful_step_count=40, deadline=None)
 TestBans = Bans.TestCase
