@@ -1,8 +1,8 @@
 """All that is about keys, put together: what endpoints ask, and what runs beside them."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from admin import jobs
 from admin.auth_file import AuthFile
@@ -42,7 +42,7 @@ class AboutKeys(NamedTuple):
     """`beside` is what runs until it is cancelled; then `close` is called."""
 
     services: KeyServices
-    beside: tuple[Callable[[], Awaitable[None]], ...]
+    beside: tuple[Callable[[], Coroutine[Any, Any, None]], ...]
     close: Callable[[], Awaitable[None]]
 
 

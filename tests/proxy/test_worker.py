@@ -186,7 +186,7 @@ def test_no_published_routes_are_no_routes() -> None:
         config = config_with(a="http://a.example")
         worker = worker_of(config, Files(config))
         worker.use_routes({}, KeyPool(ban_401=True))
-        assert worker.key_pool_settings.ban_401
+        assert worker.key_pool.settings.ban_401
         worker.reload()
         assert worker.snapshot.routes.match(b"/a") is None
         worker.close()
