@@ -6,9 +6,10 @@ import logging
 import os
 import sys
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 from litestar import Litestar
 
@@ -159,7 +160,7 @@ def make(config: Config, token_hash: str) -> Litestar:
         routes, versions, settings, Actions(database, now_ms), statistics, workers, stream, keys.services
     )
     retention = Retention(database, config.retention, lambda: [one.name for one in workers.living()], time.time)
-    beside = (
+    beside: tuple[Callable[[], Coroutine[Any, Any, None]], ...] = (
         publisher.run,
         *keys.beside,
         consumer.run,
