@@ -7,8 +7,8 @@
   it, `migrations/` make it so. `data_directory.py` makes the place for files. `rotation.py` puts a new key in the place
   readable in a table, `rotation.py` puts a new key in the place of the old one.
 - `services/` has one noun a file: what can be asked of it and done to it. `services/edits.py` is the one transaction in
-  which the configuration changes. `publisher.py` takes the newest version to Redis; `sources.py` brings the YAML file
-  in.
+  which the configuration changes. `publisher.py` takes the newest version to Redis, `credential_publisher.py`
+  what changes of credentials; `sources.py` brings the YAML file in.
 - `consumer.py` takes what workers report from Redis to SQL (`services/events.py`, `services/statistics_intake.py`);
   `summary.py` writes the small form of the figures back. `jobs.py` does again and again what has no end, such as
   forgetting (`services/retention.py`).

@@ -189,7 +189,7 @@ credentials = Table(
     Index(None, "pool_group", "created_at", "id", "status", "banned_until"),
     Index(None, "provider", "created_at", "id"),
     Index(None, "banned_until"),
-    Index(None, "version"),
+    Index(None, "version", "id"),
     **MYSQL,
 )
 

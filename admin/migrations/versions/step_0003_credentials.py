@@ -20,7 +20,7 @@ INDICES = {
         ["pool_group", "created_at", "id", "status", "banned_until"],
         ["provider", "created_at", "id"],
         ["banned_until"],
-        ["version"],
+        ["version", "id"],
     ),
     "credentials_gone": (["version"],),
 }

@@ -50,4 +50,4 @@ def test_a_digest_is_the_same_for_the_same() -> None:
 def test_ids_of_a_batch_are_in_order_and_fit_their_column(first: int, count: int) -> None:
     ids = new_ids(1_763_700_000_000, first, count)
     assert ids == sorted(set(ids))
-    assert {len(one) for one in ids} <= {23}
+    assert {len(one) for one in ids} <= {29}

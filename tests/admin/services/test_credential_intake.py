@@ -3,12 +3,10 @@
 from typing import Any
 
 import msgspec
-import pytest
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from admin.database import Database
-from admin.rules import credential_deltas
 from admin.rules.key_records import Status, UsePoint
 from admin.rules.periods import DAY_S, HOUR_S, slot_of
 from admin.services import events
@@ -134,23 +132,3 @@ def test_bans_are_mirrored(database_url: str) -> None:
         assert [model for _, model, *_ in await model_bans(pool)] == ["o"]
 
     with_database(database_url, story)
-
-
-@pytest.mark.parametrize(
-    "odd",
-    [
-        delta(counts("", 1, 1)),
-        delta(counts("key_1" * 20, 1, 1)),
-        delta(counts("key_1", -1, 0)),
-        delta(counts("key_1", 2**60, 0)),
-        delta(counts("key_1", 1, 1, float("nan"))),
-        delta(counts("key_1", 1, 1, float("inf"))),
-        delta(counts("key_1", 1, 1, last_error="\0")),
-        delta(BanChange("key_1", "a\0", None, NOW_S)),
-        delta(BanChange("key_1", "", BanCause.DEAD, NOW_S, float("inf"))),
-        delta(sequence=0),
-        delta(worker=""),
-    ],
-)
-def test_what_no_table_takes_is_dropped(odd: CredentialsDelta) -> None:
-    assert credential_deltas.read(msgspec.msgpack.encode(odd)) is None

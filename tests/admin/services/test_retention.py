@@ -1,7 +1,7 @@
 """What is forgotten, and what stays for ever."""
 
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import func, insert, select
 
 from admin import tables
 from admin.database import Database
@@ -135,5 +135,33 @@ def test_nothing_to_forget_is_no_error(database_url: str) -> None:
         await retention(database, Kept(), NOW_S, "w").forget()
         async with database.read() as connection:
             assert await connection.scalar(select(func.count()).select_from(tables.statistics)) == 0
+
+    with_database(database_url, story)
+
+
+def test_uses_of_credentials_and_their_workers_are_forgotten_too(database_url: str) -> None:
+    async def story(database: Database) -> None:
+        slots = [
+            (HOUR_S, NOW_S - 91 * DAY_S),
+            (HOUR_S, NOW_S),
+            (DAY_S, NOW_S - 91 * DAY_S),
+            (DAY_S, NOW_S - 900 * DAY_S),
+        ]
+        rows = [
+            {"period_s": period_s, "start_s": int(at_s), "credential": name, "requests": 1, "successes": 1, "errors": 0}
+            for period_s, at_s in slots
+            for name in ("", "key_1")
+        ]
+        long_ago_ms = int(NOW_S - WORKERS_DAYS * DAY_S) * 1000
+        workers = [{"worker": name, "sequence": 1, "seen_at": long_ago_ms} for name in ("gone", "idle")]
+        async with database.write() as connection:
+            await connection.execute(insert(tables.credential_statistics), rows)
+            await connection.execute(insert(tables.credential_workers), workers)
+        await retention(database, Kept(), NOW_S, "idle").forget()
+        async with database.read() as connection:
+            row = tables.credential_statistics.c
+            kept = {tuple(one) for one in await connection.execute(select(row.period_s, row.start_s))}
+            assert kept == {(period_s, int(at_s)) for period_s, at_s in slots[1:3]}
+            assert list(await connection.scalars(select(tables.credential_workers.c.worker))) == ["idle"]
 
     with_database(database_url, story)
