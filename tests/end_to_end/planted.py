@@ -4,6 +4,7 @@ import contextlib
 import json
 import socket
 import threading
+import time
 import urllib.parse
 from collections.abc import Iterator
 from pathlib import Path
@@ -143,8 +144,9 @@ class Planted:
         with RawClient("127.0.0.1", self.system.admin_port) as client:
             client.send(head.encode())
             client.socket.settimeout(WAIT_S)
+            end_s = time.monotonic() + WAIT_S
             with contextlib.suppress(TimeoutError):
-                while piece := client.read_some():
+                while time.monotonic() < end_s and (piece := client.read_some()):
                     received += piece
         self.answers.append((f"GET {path}", bytes(received)))
         return bytes(received)
