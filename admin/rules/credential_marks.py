@@ -17,8 +17,8 @@ PROVIDERS = (
     ("hf_", "huggingface"),
     ("nvapi-", "nvidia"),
 )
-KEY_IDS = ("key_", "key`")
-"""Ids of keys lie between these, compared byte by byte: they begin with `key_`. Other credentials have other ids."""
+KEY_PREFIX = "key_"
+"""Ids of keys begin with it, and those of no other credentials."""
 ENDS = 4
 ID_NUMBERS = 10**6
 """What a new id has behind its time; a batch of one moment is smaller than this."""
@@ -45,4 +45,4 @@ def search_text(credential_id: str, secret_masked: str, notes: str) -> str:
 
 def new_ids(now_ms: int, first: int, count: int) -> list[str]:
     """Ids in ascending order. `first` is random, below ID_NUMBERS - count: it tells batches of one moment apart."""
-    return [f"{KEY_IDS[0]}{now_ms:013d}{number:06d}" for number in range(first, first + count)]
+    return [f"{KEY_PREFIX}{now_ms:013d}{number:06d}" for number in range(first, first + count)]

@@ -1,10 +1,10 @@
 """Keys as lists: some of them, and how many there are. In the order in which they were added."""
 
-from sqlalchemy import ColumnElement, func, select, tuple_
+from sqlalchemy import ColumnElement, case, func, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from admin.rules.key_records import Position, Status, Wanted
-from admin.services.credential_rows import COLUMNS, IS_KEY, StoredCredential, has_status, status_of, stored
+from admin.services.credential_rows import COLUMNS, IS_KEY, StoredCredential, has_status, stored
 from admin.tables import credentials
 
 _ROW = credentials.c
@@ -33,13 +33,19 @@ async def count(connection: AsyncConnection, wanted: Wanted, now_ms: int) -> int
 
 
 async def counts(connection: AsyncConnection, now_ms: int) -> GroupCounts:
-    columns = (_ROW.pool_group, _ROW.status, _ROW.banned_until)
-    query = select(*columns, func.count()).where(IS_KEY).group_by(*columns)
-    found: GroupCounts = {}
-    for group, status, banned_until, number in await connection.execute(query):
-        of_group = found.setdefault(group, dict.fromkeys(Status, 0))
-        of_group[status_of(status, banned_until, now_ms)] += number
-    return found
+    """Grouped by what an index is in the order of, and by nothing else, which would have to be sorted."""
+    disabled, banned = (
+        func.sum(case((has_status(status, now_ms), 1), else_=0)) for status in (Status.DISABLED, Status.BANNED)
+    )
+    query = select(_ROW.pool_group, func.count(), disabled, banned).where(IS_KEY).group_by(_ROW.pool_group)
+    return {
+        group: {
+            Status.ACTIVE: total - int(of_disabled) - int(of_banned),
+            Status.DISABLED: int(of_disabled),
+            Status.BANNED: int(of_banned),
+        }
+        for group, total, of_disabled, of_banned in await connection.execute(query)
+    }
 
 
 def _conditions(wanted: Wanted, now_ms: int) -> list[ColumnElement[bool]]:

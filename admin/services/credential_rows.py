@@ -3,9 +3,9 @@
 from typing import Any
 
 import msgspec
-from sqlalchemy import ColumnElement, Row, and_, or_
+from sqlalchemy import ColumnElement, Row, and_, func, or_
 
-from admin.rules.credential_marks import KEY_IDS
+from admin.rules.credential_marks import KEY_PREFIX
 from admin.rules.key_records import Status, TestResult
 from admin.tables import credentials
 from proxy.rules.credentials import BanCause, Kind
@@ -13,8 +13,9 @@ from proxy.rules.credentials import BanCause, Kind
 _ROW = credentials.c
 
 
-IS_KEY = _ROW.id.between(*KEY_IDS)
-"""Whether it is a key, and no token of OAuth: told by the id, which every index of a list has in it."""
+IS_KEY = func.substr(_ROW.id, 1, len(KEY_PREFIX)) == KEY_PREFIX
+"""Whether it is a key, and no token of OAuth: told by the id, which every index of a list has in it. As a comparison of
+the id itself, SQLite would take the index of ids for it, and sort."""
 
 
 class StoredCredential(msgspec.Struct, frozen=True, kw_only=True):
