@@ -223,6 +223,9 @@ class LiveLogService(Protocol):
     def listen(self, wanted: Callable[[Mapping[str, Any]], bool]) -> AbstractContextManager[Listener]:
         """Raises TooManyListeners."""
 
+    def close(self) -> None:
+        """Ends all listening."""
+
 
 class Explainer(Protocol):
     async def explain(self, *, request_id: str) -> Mapping[str, Any] | None:

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from granian.constants import HTTPModes
 from litestar import Litestar
 
+from admin.context import Services
 from proxy import worker_group
 from proxy.config import ConfigError, ListenerTls
 from proxy.listener_tls import LoadedTls
@@ -45,8 +46,13 @@ class App:
         return self._litestar(scope, receive, send)
 
     def holds_connections(self) -> bool:
-        """None of its answers takes as long as a connection may idle."""
+        """None of its answers takes as long as a connection may idle, but for streams, whose clients come back."""
         return False
+
+    def stopping(self) -> None:
+        """Ends what would not end by itself."""
+        services: Services = self._litestar.state.services
+        services.about_keys.live_log.close()
 
 
 class AppLoader:

@@ -47,6 +47,9 @@ class Relay:
         running = (*worker.young, *worker.watched)
         return bool(worker.tunnels) or any(exchange.scope["http_version"] != "2" for exchange in running)
 
+    def stopping(self) -> None:
+        """Requests are drained: none is asked to hurry."""
+
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
         worker = self._worker
         snapshot = worker.snapshot

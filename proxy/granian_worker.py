@@ -61,6 +61,9 @@ class Application(Protocol):
     def holds_connections(self) -> bool:
         """Tells whether a request runs that has its client's connection to itself, as in HTTP/1.1."""
 
+    def stopping(self) -> None:
+        """Hears that no more requests will come, once; those that run may go on until the drain deadline."""
+
 
 class FirstReceived:
     """An ASGI `receive` whose first message was asked for before there was an application to ask."""
@@ -153,6 +156,7 @@ class End:
         """Has Granian stop. Its signal must not be set often: from the third time on that blocks."""
         if not self._stopped:
             self._stopped = True
+            self._app.stopping()
             self.signal.set()
 
     def retire(self, starter: Starter, listener: int, idle_timeout_s: float) -> None:

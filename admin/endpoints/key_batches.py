@@ -109,6 +109,9 @@ class Secret(msgspec.Struct, frozen=True):
     id: str
     key: str
 
+    def __repr__(self) -> str:
+        return f"Secret({self.id!r})"
+
 
 class WholeKey(Answer, frozen=True, kw_only=True):
     data: Secret

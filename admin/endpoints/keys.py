@@ -42,6 +42,9 @@ class NewKey(msgspec.Struct, frozen=True, kw_only=True):
     notes: Notes = ""
     group: Group = msgspec.field(name="poolGroup", default=DEFAULT_GROUP)
 
+    def __repr__(self) -> str:
+        return f"NewKey({masked(self.key)!r})"
+
 
 class KeyChange(msgspec.Struct, frozen=True, kw_only=True):
     """What can be changed of a key."""

@@ -9,12 +9,14 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from litestar import Litestar
 
 from admin import server
 from admin.app import create_app
+from admin.live_log import LiveLog
 from loadtests.processes import free_port
 from proxy.config import ListenerTls
 from tests.admin.api import TOKEN_HASH, there
@@ -27,8 +29,11 @@ START_DEADLINE_S = 30.0
 STOP_DEADLINE_S = 20.0
 
 
-def make() -> Litestar:
-    return create_app(Memory().services, token_hash=TOKEN_HASH, probes={"database": there})
+def make(listening_s: float = 0) -> Litestar:
+    """`listening_s` is how long one may listen to the live log."""
+    memory = Memory()
+    memory.about_keys.live_log = LiveLog(lifetime_s=listening_s)
+    return create_app(memory.services, token_hash=TOKEN_HASH, probes={"database": there})
 
 
 class Admin:
@@ -44,13 +49,13 @@ class Admin:
 
 
 @contextmanager
-def running(directory: Path, pair: Pair | None = None) -> Iterator[Admin]:
+def running(directory: Path, pair: Pair | None = None, *, listening_s: float = 0) -> Iterator[Admin]:
     """A process that listens on a port of its own; stopped, and found to have ended well, at the end."""
     port = free_port()
     files = [] if pair is None else [str(pair.certificate), str(pair.key)]
     with (directory / "output.log").open("wb") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", "tests.admin.admin_process", str(port), *files],
+            [sys.executable, "-m", "tests.admin.admin_process", str(port), str(listening_s), *files],
             cwd=REPOSITORY,
             env={"PATH": os.environ["PATH"], "PYTHONPATH": str(REPOSITORY)},
             stdin=subprocess.DEVNULL,
@@ -80,6 +85,6 @@ def _accepts(admin: Admin) -> bool:
 
 
 if __name__ == "__main__":
-    listening_port, *tls_files = sys.argv[1:]
+    listening_port, seconds, *tls_files = sys.argv[1:]
     tls = ListenerTls(certificate=tls_files[0], key=tls_files[1]) if tls_files else None
-    server.run(make, server.Listener("127.0.0.1", int(listening_port), tls))
+    server.run(partial(make, float(seconds)), server.Listener("127.0.0.1", int(listening_port), tls))

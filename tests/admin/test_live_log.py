@@ -62,6 +62,19 @@ def test_who_is_slow_loses_the_oldest_and_is_told_how_many() -> None:
     asyncio.run(story())
 
 
+def test_what_a_worker_left_out_is_lost_to_all() -> None:
+    async def story() -> None:
+        log = LiveLog()
+        with log.listen(Asked(status="5xx").wants) as one:
+            log.tell(b'{"left_out": 7}')
+            log.tell(line(1, status=500))
+            heard = await one.next()
+            assert heard is not None
+            assert (len(heard[0]), heard[1]) == (1, 7)
+
+    asyncio.run(story())
+
+
 def test_only_so_many_may_listen() -> None:
     async def story() -> None:
         log = LiveLog(listeners_max=1)

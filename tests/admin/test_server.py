@@ -22,6 +22,8 @@ from tests.end_to_end.process_tree import descendants, is_alive
 from tests.end_to_end.waiting import eventually
 
 JSON = {"content-type": "application/json"}
+STOP_S = 8.0
+"""Less than the server gives its worker."""
 LOGIN = f'{{"token": "{TOKEN}"}}'
 
 
@@ -199,3 +201,23 @@ def test_the_loader_makes_the_application_where_it_is_called(monkeypatch: pytest
     assert not steps
     loader()
     assert steps == [NICENESS]
+
+
+def test_who_listens_to_the_live_log_does_not_keep_it_from_stopping(tmp_path: Path) -> None:
+    with running(tmp_path, listening_s=60) as admin:
+        connection = HTTPConnection("127.0.0.1", admin.port, timeout=STOP_S)
+        connection.request("GET", "/admin/logs/stream", headers=AUTHORIZED)
+        response = connection.getresponse()
+        assert response.read1() == b": keep-alive\n\n"
+        admin.process.send_signal(signal.SIGTERM)
+        assert response.read() == b"", "the stream has ended as it should"
+        assert admin.process.wait(STOP_S) == 0
+        connection.close()
+
+
+def test_a_stream_that_ends_leaves_its_connection_to_the_next_request(admin: Admin) -> None:
+    connection = HTTPConnection("127.0.0.1", admin.port)
+    for _ in range(2):
+        connection.request("GET", "/admin/logs/stream", headers=AUTHORIZED)
+        assert connection.getresponse().read() == b": keep-alive\n\n"
+    connection.close()

@@ -197,6 +197,9 @@ class Holding:
         self.looks -= 1
         return self.looks >= 0
 
+    def stopping(self) -> None:
+        """Nothing is to be done."""
+
 
 class Set:
     """Granian's signal, which counts."""
