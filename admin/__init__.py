@@ -4,14 +4,18 @@
   planes and the embedded Redis on one machine; `control_plane.py` puts the control plane together; `commands.py` does
   what the command line asks of the database, `imports.py` what it takes over from other programs.
 - `database.py` opens a database from its URL (`database_url.py`) and gives transactions; `tables.py` says what is in
-  it, `migrations/` make it so. `data_directory.py` makes the place for files. `rotation.py` puts a new key in the place
-  readable in a table, `rotation.py` puts a new key in the place of the old one.
+  it, `migrations/` make it so. `data_directory.py` makes the place for files. `rotation.py` puts a new key of
+  secrets in the place of the old one.
 - `services/` has one noun a file: what can be asked of it and done to it. `services/edits.py` is the one transaction in
-  which the configuration changes. `publisher.py` takes the newest version to Redis, `credential_publisher.py`
-  what changes of credentials; `sources.py` brings the YAML file in.
+  which the configuration changes. `publisher.py` takes the newest version to Redis; `sources.py` brings the YAML file
+  in.
 - `consumer.py` takes what workers report from Redis to SQL (`services/events.py`, `services/statistics_intake.py`);
   `summary.py` writes the small form of the figures back. `jobs.py` does again and again what has no end, such as
   forgetting (`services/retention.py`).
+- `about_keys.py` puts together what is about credentials: `credential_publisher.py` takes them to Redis, `oauth.py`
+  keeps the OAuth credential fresh (`oauth_sources.py`, `auth_file.py`, `token_endpoint.py`, `redis_lock.py`),
+  `key_tests.py` tests keys against their upstream (`upstream_calls.py`), `live_log.py` and `explanations.py` tell of
+  requests. `key_commands.py` and `key_imports.py` are its command line, with `progress.py`.
 - `app.py` makes the Litestar application; `server.py` runs it, as one process of low priority. `auth.py` says who may:
   the admin token, or a session (`sessions.py`). `context.py` hands endpoints what they need, and records what they do.
 - `endpoints/` has one noun a file. `request_bodies.py` reads what they are sent, `answers.py` is the table of what they
