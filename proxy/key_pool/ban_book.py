@@ -71,6 +71,10 @@ class BanBook:
     def get(self, field: Field) -> Ban | None:
         return self._bans.get(field)
 
+    def concern(self, credential: str) -> bool:
+        """Tells whether there is any ban of a credential."""
+        return credential in self._models
+
     def of(self, credential: str) -> list[Field]:
         """Returns the fields of a credential's bans."""
         return [(credential, model) for model in self._models.get(credential, ())]

@@ -172,22 +172,31 @@ class KeyPool:
             found = self._tiers[allowed] = tiers(self.settings.groups, self.settings, allowed, used)
         return found
 
-    def pick_first(self, allowed: Groups, now_s: float) -> Candidate | None:
-        """Returns the next credential of the first tier; None where that is not all there is to be thought of."""
-        if self._banned_models or now_s >= self._next_end_s or self.wants_affinity:
+    @property
+    def asks_for_models(self) -> bool:
+        """Whether some ban is for one model, so that a choice depends on what a request is for."""
+        return bool(self._banned_models)
+
+    def pick_first(self, allowed: Groups, model: str, now_s: float) -> Candidate | None:
+        """Returns the credential that is next; None where that is not all there is to be thought of.
+
+        `model` may be ALL_MODELS unless `asks_for_models`.
+        """
+        if now_s >= self._next_end_s or self.wants_affinity:
             return None
-        order = self._tiers.get(allowed)
-        if not order:
-            return None
-        found = self._selectors.get((order[0], ALL_MODELS))
-        candidate = None if found is None else found.choose(now_s, self._random01, None)
-        if candidate is not None:
-            self._use(candidate, now_s)
-        return candidate
+        for groups in self._tiers.get(allowed, ()):
+            found = self._selectors.get((groups, ALL_MODELS))
+            if found is None:
+                return None
+            candidate = self._pick(groups, model, None, ()) if model else found.choose(now_s, self._random01, None)
+            if candidate is not None:
+                self._use(candidate, now_s)
+                return candidate
+        return None
 
     def succeeded(self, candidate: Candidate) -> bool:
-        """Counts a success. Returns whether that is all it means: where there are bans, one may have to be lifted."""
-        if len(self.bans):
+        """Counts a success. Returns whether that is all it means: a ban may have to be lifted."""
+        if self.bans.concern(candidate.id):
             return False
         candidate.successes += 1
         return True

@@ -14,7 +14,7 @@ from proxy.exchange import Exchange
 from proxy.key_pool.pool import Choice
 from proxy.key_pool.traces import Passed, Trace, Try
 from proxy.rules.credential_fields import Placement, header, with_parameter, without_secrets
-from proxy.rules.credentials import Says, Verdict
+from proxy.rules.credentials import ALL_MODELS, Says, Verdict
 from proxy.rules.framing import NOT_COPIED
 from proxy.rules.headers import Header, ResponseHead
 from proxy.rules.retries import Again, again
@@ -130,7 +130,9 @@ class Attempts:
 
     def chooses_at_once(self) -> bool:
         """Chooses the first credential, where nothing speaks against the first that comes."""
-        candidate = self._pool.pick_first(self._credentials.groups, self.began_s)
+        pool = self._pool
+        model = self.model if pool.asks_for_models else ALL_MODELS
+        candidate = pool.pick_first(self._credentials.groups, model, self.began_s)
         return candidate is not None and self._takes(candidate)
 
     async def choose_first(self) -> None:

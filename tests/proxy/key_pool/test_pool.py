@@ -245,6 +245,35 @@ def test_tiers_follow_each_other() -> None:
     play(dialogue)
 
 
+def test_a_first_choice_that_nothing_speaks_against_is_like_any_other() -> None:
+    async def dialogue() -> None:
+        clock = Clock()
+        pool = worker(SharedStore(), clock, *keys("a", "b"), *keys("dear", group="main"))
+        pool.use(Settings(multi_tier=True, groups={"default": PoolGroup(priority=1), "main": PoolGroup(priority=2)}))
+        assert pool.pick_first((), "", clock.now_s) is None, "nothing is compiled yet"
+        await name_of(pool)
+        await name_of(pool)
+        await pool.choose(("main",), MODEL, None, (), trace())
+
+        def picked(model: str = "") -> set[str]:
+            found = [pool.pick_first((), model, clock.now_s) for _ in range(4)]
+            return {candidate.id for candidate in found if candidate is not None}
+
+        assert picked() == {"a", "b"}
+        await say_of(pool, "a", SUCCESS, 200)
+        await say_of(pool, "a", Verdict(Says.RATE_LIMITED, 60.0, for_model=True))
+        assert pool.asks_for_models
+        assert picked(MODEL) == {"b"}
+        assert picked("other") == {"a", "b"}
+        await say_of(pool, "b", RATE_LIMITED)
+        assert picked("other") == {"a"}
+        assert picked(MODEL) == {"dear"}
+        clock.now_s += 61
+        assert picked(MODEL) == set(), "somebody is due"
+
+    play(dialogue)
+
+
 def test_keys_come_and_go() -> None:
     async def dialogue() -> None:
         pool = worker(SharedStore(), Clock(), *keys("a"))
