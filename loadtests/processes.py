@@ -170,17 +170,19 @@ def descendants(pid: int) -> set[int]:
 def children(pid: int) -> set[int]:
     """The processes that it has started and that are alive now."""
     found: set[int] = set()
-    for task in Path(f"/proc/{pid}/task").glob("*/children"):
-        try:
-            found |= {int(child) for child in task.read_text().split()}
-        except (FileNotFoundError, ProcessLookupError):
-            continue
+    with contextlib.suppress(FileNotFoundError):
+        for task in Path(f"/proc/{pid}/task").glob("*/children"):
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+                found |= {int(child) for child in task.read_text().split()}
     return found
 
 
 def is_alive(pid: int) -> bool:
     """Whether any thread of the process still runs; a zombie does not. Its sockets are open until none does."""
-    return any(map(_runs, Path(f"/proc/{pid}/task").glob("*/stat")))
+    try:
+        return any(map(_runs, Path(f"/proc/{pid}/task").glob("*/stat")))
+    except FileNotFoundError:  # it was there as the search began
+        return False
 
 
 def _runs(stat: Path) -> bool:

@@ -69,9 +69,9 @@ class WebSocketUpstream:
     async def _websocket(self, request: web.Request) -> web.WebSocketResponse:
         protocols = [name for name in request.query.get("protocols", "").split(",") if name]
         socket = web.WebSocketResponse(protocols=protocols, max_msg_size=MESSAGE_BYTES_MAX, autoping=True)
-        await socket.prepare(request)
-        self.open += 1
+        self.open += 1  # before the client knows that it is, or a test could end in between
         try:
+            await socket.prepare(request)
             await getattr(self, f"_play_{request.path.strip('/')}")(request, socket)
         finally:
             self.open -= 1
