@@ -12,15 +12,14 @@ from proxy.errors import RelayError, UpstreamClosed
 from proxy.exchange import Exchange
 from proxy.phases.choose import Attempts, TryAgain, present_own, source_of
 from proxy.phases.forward import Judge, forward
-from proxy.phases.receive import receive_piece, receive_whole
+from proxy.phases.receive import receive_kept, receive_piece
 from proxy.phases.route import route
 from proxy.phases.tunnel import route_handshake, tunnel
-from proxy.rules.framing import without_expectation
 from proxy.rules.retries import may_retry
 from proxy.snapshot import RouteCredentials, Snapshot
 from proxy.upstream.connection import Connection
 
-Send = Callable[[Connection, Judge], Awaitable[None]]
+Send = Callable[[Exchange, Connection, Judge], Awaitable[None]]
 
 
 async def relay(exchange: Exchange, snapshot: Snapshot) -> None:
@@ -33,7 +32,9 @@ async def relay(exchange: Exchange, snapshot: Snapshot) -> None:
     if credentials is not None:
         source = source_of(credentials)
         if source is CredentialSource.POOL:
-            return await relay_with_key(exchange, credentials)
+            if not exchange.body_received:
+                await receive_kept(exchange, credentials.key_pool.settings.retry_body_bytes_max)
+            return await with_keys(exchange, credentials, forward)
         if source is not CredentialSource.CLIENT:
             present_own(exchange, credentials, source)
     if not exchange.body_received and not exchange.head.expects_continue:
@@ -53,20 +54,6 @@ async def relay(exchange: Exchange, snapshot: Snapshot) -> None:
         connection = await pool.fresh()
 
 
-async def relay_with_key(exchange: Exchange, credentials: RouteCredentials) -> None:
-    """Relays one request with a credential of the key pool. The body is kept, if it is not too long, to be sent again.
-
-    Raises as `relay` does.
-    """
-    if not exchange.body_received:
-        exchange.first_piece = await receive_piece(exchange)
-        if not exchange.body_received:
-            await receive_whole(exchange, credentials.key_pool.settings.retry_body_bytes_max)
-        if exchange.head.expects_continue:
-            exchange.head = without_expectation(exchange.head)
-    await with_keys(exchange, credentials, partial(forward, exchange))
-
-
 async def relay_websocket(exchange: Exchange, snapshot: Snapshot, sockets: ClientSockets) -> None:
     """Relays one WebSocket, from its handshake to its end.
 
@@ -78,7 +65,7 @@ async def relay_websocket(exchange: Exchange, snapshot: Snapshot, sockets: Clien
     if credentials is not None:
         source = source_of(credentials)
         if source is CredentialSource.POOL:
-            return await with_keys(exchange, credentials, partial(tunnel, exchange, sockets))
+            return await with_keys(exchange, credentials, partial(tunnel, sockets=sockets))
         if source is not CredentialSource.CLIENT:
             present_own(exchange, credentials, source)
     pool = exchange.route.pool
@@ -86,7 +73,7 @@ async def relay_websocket(exchange: Exchange, snapshot: Snapshot, sockets: Clien
     while True:
         exchange.attempts += 1
         try:
-            return await tunnel(exchange, sockets, connection)
+            return await tunnel(exchange, connection, sockets=sockets)
         except UpstreamClosed:
             if not may_retry("GET", exchange.attempts, connection.exchanges, body_whole=True):
                 raise
@@ -111,7 +98,7 @@ async def with_keys(exchange: Exchange, credentials: RouteCredentials, send: Sen
             try:
                 connection = None if attempts.needs_fresh else pool.take()
                 connection = connection or await pool.fresh()
-                return await send(connection, attempts)
+                return await send(exchange, connection, attempts)
             except TryAgain:
                 pass
             except RelayError as error:

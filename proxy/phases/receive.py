@@ -7,7 +7,7 @@ import asyncio
 
 from proxy.errors import BODY_TIMEOUT, BODY_TOO_LARGE, ClientGone, RelayError
 from proxy.exchange import Exchange
-from proxy.rules.framing import SIZED
+from proxy.rules.framing import SIZED, without_expectation
 
 
 async def receive_piece(exchange: Exchange) -> bytes:
@@ -37,12 +37,17 @@ async def receive_piece(exchange: Exchange) -> bytes:
     return piece
 
 
-async def receive_whole(exchange: Exchange, bytes_max: int) -> None:
-    """Receives what follows the first piece, as far as it is kept: all, if that makes no more than `bytes_max`.
+async def receive_kept(exchange: Exchange, bytes_max: int) -> None:
+    """Receives the body as far as it is kept for another attempt: whole, if that makes no more than `bytes_max`.
 
+    Of a longer one there is a beginning, which may name the model. A client that waits for `100 Continue` has it then.
     Raises as `receive_piece` does.
     """
-    pieces = [exchange.first_piece]
-    while not exchange.body_received and exchange.request_bytes <= bytes_max and exchange.head.length <= bytes_max:
-        pieces.append(await receive_piece(exchange))
-    exchange.first_piece = b"".join(pieces)
+    exchange.first_piece = await receive_piece(exchange)
+    if not exchange.body_received:
+        pieces = [exchange.first_piece]
+        while not exchange.body_received and max(exchange.request_bytes, exchange.head.length) <= bytes_max:
+            pieces.append(await receive_piece(exchange))
+        exchange.first_piece = b"".join(pieces)
+    if exchange.head.expects_continue:
+        exchange.head = without_expectation(exchange.head)

@@ -76,7 +76,7 @@ def route_handshake(exchange: Exchange, snapshot: Snapshot) -> None:
 
 
 async def tunnel(
-    exchange: Exchange, sockets: ClientSockets, connection: Connection, judge: Judge | None = None
+    exchange: Exchange, connection: Connection, judge: Judge | None = None, *, sockets: ClientSockets
 ) -> None:
     """Shakes hands with the upstream and relays its refusal, or its messages and the client's until either side ends.
 
