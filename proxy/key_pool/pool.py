@@ -210,11 +210,13 @@ class KeyPool:
         """
         order = self.tiers(allowed)
         self._next_end_s = self._first_end_of_all()
+        refused: set[Field] = set()
         for groups in order:
-            while (found := self._due(groups, model, tried)) is not None:
+            while (found := self._due(groups, model, tried, refused)) is not None:
                 candidate, field = found
                 if until_s := await self.bans.claim(field):
                     return self._chosen(Choice(candidate, field, until_s), groups, model, tried, trace, "probe")
+                refused.add(field)  # it may stay due, such as while this worker is still writing what it found
             picked = self._pick(groups, model, affinity, tried)
             if picked is not None:
                 return self._chosen(Choice(picked), groups, model, tried, trace, "selected")
@@ -366,7 +368,9 @@ class KeyPool:
             return False
         return model == ALL_MODELS or usable(bans.get((candidate.id, model)))
 
-    def _due(self, groups: Groups, model: str, tried: Collection[Candidate]) -> tuple[Candidate, Field] | None:
+    def _due(
+        self, groups: Groups, model: str, tried: Collection[Candidate], refused: Collection[Field]
+    ) -> tuple[Candidate, Field] | None:
         """Returns a credential whose ban has ended, with the field of that."""
         now_s = self.now_s()
         for group in groups:
@@ -379,7 +383,9 @@ class KeyPool:
                 for until_s, name in heap[:8]:
                     candidate = members.get(name)
                     field = (name, each)
-                    if until_s > now_s or candidate is None or candidate in tried or not self._is_due(field, now_s):
+                    if until_s > now_s or candidate is None or candidate in tried or field in refused:
+                        continue
+                    if not self._is_due(field, now_s):
                         continue
                     other = (name, model if each == ALL_MODELS else ALL_MODELS)
                     if other == field or usable(self.bans.get(other)) or self._is_due(other, now_s):

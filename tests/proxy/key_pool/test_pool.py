@@ -150,6 +150,23 @@ def test_a_probe_whose_client_left_frees_the_key_for_the_next() -> None:
     play(dialogue)
 
 
+def test_what_is_still_being_written_of_a_probe_stops_no_other_choice() -> None:
+    async def dialogue() -> None:
+        clock, store = Clock(), SharedStore()
+        pool = worker(store, clock, *keys("a", "b"))
+        await say_of(pool, "a", RATE_LIMITED)
+        clock.now_s += 61
+        probe = await chosen(pool)
+        assert probe is not None
+        assert probe.probe is not None
+        pool.report(probe, MODEL, Verdict(Says.NOTHING), 0, clock.now_s, clock.now_s)
+        assert await name_of(pool) == "b"  # and not a loop that never ends, since nobody lets the writer run
+        await settled()
+        assert await name_of(pool) == "a"
+
+    play(dialogue)
+
+
 def test_a_client_s_fault_bans_nobody() -> None:
     async def dialogue() -> None:
         store = SharedStore()
