@@ -13,7 +13,7 @@ from proxy.errors import NO_CREDENTIAL, RelayError, Source
 from proxy.exchange import Exchange
 from proxy.key_pool.pool import Choice
 from proxy.key_pool.traces import Passed, Trace, Try
-from proxy.rules.credential_fields import Placement, header, with_parameter, without_secrets
+from proxy.rules.credential_fields import Placement, header, in_query, with_parameter, without_secrets
 from proxy.rules.credentials import ALL_MODELS, Says, Verdict
 from proxy.rules.framing import NOT_COPIED
 from proxy.rules.headers import Header, ResponseHead
@@ -78,7 +78,8 @@ def present(exchange: Exchange, place: Placement, secret: str, field: Header | N
     """Puts a credential in, as the upstream wants it: the field that presents it, or the secret in the query."""
     if field is None:
         target, _, query = exchange.target.partition(b"?")
-        exchange.target = target + b"?" + with_parameter(query, place.parameter, secret)
+        exchange.shown = in_query(secret)
+        exchange.target = target + b"?" + with_parameter(query, place.parameter, exchange.shown)
     else:
         exchange.credential = field
 

@@ -10,8 +10,12 @@ from proxy.config import CredentialSource, Dialect
 from proxy.config import KeyPool as Settings
 from proxy.errors import NO_CREDENTIAL, ClientGone, RelayError
 from proxy.key_pool.pool import KeyPool
+from proxy.phases.choose import Attempts
+from proxy.phases.route import route as route_phase
+from proxy.phases.tunnel import handshake
 from proxy.pipeline import relay
 from proxy.rules.credentials import BanCause, Credential, Kind
+from proxy.snapshot import RouteCredentials
 from tests.proxy.asgi import Client, Upstream, snapshot_of, turns
 from tests.proxy.key_pool.stores import Clock, SharedStore, keys, worker
 
@@ -32,6 +36,12 @@ class Story:
         self.pool = pool
         route = {"credential": CredentialSource.POOL, "dialect": Dialect.OPENAI} | route
         self.snapshot = snapshot_of(key_pool=pool, **route)
+
+    @property
+    def credentials(self) -> RouteCredentials:
+        [route] = self.snapshot.routes.routes()
+        assert route.credentials is not None
+        return route.credentials
 
     async def post(self, body: bytes = CHAT, **request: Any) -> tuple[Client, "asyncio.Task[None]"]:
         client = Client()
@@ -94,6 +104,38 @@ def test_the_credential_takes_the_place_of_the_client_s_secrets(
         assert shown in story.asked
         assert b"client" not in story.asked
         assert client.body == b"ok"
+
+    play(dialogue)
+
+
+@pytest.mark.parametrize("source", [CredentialSource.POOL, CredentialSource.FIXED])
+def test_a_redirect_does_not_tell_the_client_the_credential(upstream: Upstream, source: CredentialSource) -> None:
+    async def dialogue() -> None:
+        pool = pool_of("a")
+        pool.api_key = "secret-a"
+        story = Story(upstream, pool, credential=source, credential_field="?key")
+        client, task = await story.post()
+        await story.answer(
+            b"HTTP/1.1 307 Temporary Redirect\r\nLocation: /base/?key=secret-a\r\nContent-Length: 0\r\n\r\n"
+        )
+        await task
+        assert (b"location", b"/base/?key=***") in client.headers
+
+    play(dialogue)
+
+
+@pytest.mark.parametrize("via", [None, "relay"])
+def test_no_subprotocol_of_a_handshake_carries_the_client_s_secret(upstream: Upstream, via: str | None) -> None:
+    async def dialogue() -> None:
+        story = Story(upstream, pool_of("a"), via=via)
+        client = Client()
+        offered = b"realtime, openai-insecure-api-key.sk-client"
+        exchange = client.exchange(headers=[(b"sec-websocket-protocol", offered)])
+        route_phase(exchange, story.snapshot)
+        await Attempts(exchange, story.credentials).choose_first()
+        sent = handshake(exchange, b"key")
+        assert b"sec-websocket-protocol: realtime\r\n" in sent
+        assert b"client" not in sent
 
     play(dialogue)
 
