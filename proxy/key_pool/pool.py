@@ -72,6 +72,8 @@ class KeyPool:
         """The fixed credential, which is not of the pool."""
         self.version: Callable[[], int] = lambda: 0
         """Returns the number of the configuration that is published."""
+        self.complete = True
+        """Whether what is published is known: until then nobody can tell that there is no credential."""
         self.figures = Figures()
         self.traces = Traces()
         self._reveal = reveal
@@ -83,8 +85,11 @@ class KeyPool:
         """Candidates that are enabled, by group and id."""
         self._home: dict[str, str] = {}
         """The group of each of them."""
+        self._barred: dict[str, str] = {}
+        """The groups of those whose secrets cannot be used. They are not chosen, but they are there."""
         self._secrets: dict[str, str] = {}
-        self._headers: dict[tuple[str, bytes], Header] = {}
+        self._headers: dict[bytes, dict[str, Header]] = {}
+        """By field and credential: all of one credential are forgotten without a look at the others."""
         self._tiers: dict[Groups, list[Groups]] = {}
         self._selectors: dict[tuple[Groups, str], Selector] = {}
         self._next_end_s = math.inf
@@ -104,7 +109,8 @@ class KeyPool:
     # ---- what is published ------------------------------------------------------------------------------------------
 
     def share(self, store: SharedBans, unavailable: type[Exception]) -> None:
-        """Has bans written to a store that others read too."""
+        """Has bans written to a store that others read too. Credentials come from there as well (`complete`)."""
+        self.complete = False
         self.bans = BanBook(store, unavailable, self.now_s, self._ban_changed, self._ban_written)
         self.bans.settings = self.settings
 
@@ -156,8 +162,10 @@ class KeyPool:
         return self.settings.algorithm is Algorithm.CACHE_AFFINITY
 
     def has_keys(self, allowed: Groups) -> bool:
-        """Tells whether there is any credential that a route may use, usable or not."""
-        return any(self._groups.get(group) for groups in self.tiers(allowed) for group in groups)
+        """Tells whether there is any credential that a route may use, usable or not, or barred for its secret."""
+        if any(self._groups.get(group) for groups in self.tiers(allowed) for group in groups):
+            return True
+        return any(not allowed or group in allowed for group in self._barred.values())
 
     def oauth(self) -> Candidate | None:
         """Returns the credential that the control plane refreshes, if there is one."""
@@ -244,14 +252,14 @@ class KeyPool:
 
     def header(self, candidate: Candidate, placement: Placement) -> Header | None:
         """Returns the field that presents a credential, made once; None where it cannot be."""
-        key = (candidate.id, placement.field)
-        found = self._headers.get(key)
+        made = self._headers.setdefault(placement.field, {})
+        found = made.get(candidate.id)
         if found is None:
             secret = self.secret(candidate)
             if secret is None:
                 return None
             try:
-                found = self._headers[key] = header(placement.field, secret)
+                found = made[candidate.id] = header(placement.field, secret)
             except ValueError as error:
                 self._bar(candidate, error)
         return found
@@ -259,6 +267,8 @@ class KeyPool:
     def report(self, choice: Choice, model: str, verdict: Verdict, status: int, began_s: float, now_s: float) -> None:
         """Takes what an attempt that began and ended then said of its credential."""
         candidate = choice.candidate
+        if self._candidates.get(candidate.id) is not candidate:
+            return  # it went while the request ran
         if verdict.says is Says.SUCCESS:
             candidate.successes += 1
             self.know(model)
@@ -429,7 +439,10 @@ class KeyPool:
 
     def _bar(self, candidate: Candidate, error: Exception) -> None:
         log.error("credential %s is not used: %s", candidate.id, error)
+        group = self._home.get(candidate.id)
         self._discard(candidate)
+        if group is not None:
+            self._barred[candidate.id] = group
 
     def know(self, model: str) -> None:
         """Remembers that there is a model of this name."""
@@ -450,6 +463,7 @@ class KeyPool:
             self._discard(candidate)
             if before.secret != credential.secret:
                 self._forget_secret(credential.id)
+        self._barred.pop(credential.id, None)
         self._credentials[credential.id] = credential
         candidate.tokens_used, candidate.tokens_total = credential.tokens_used, credential.tokens_total
         if not credential.enabled or credential.kind is not Kind.KEY:
@@ -467,6 +481,7 @@ class KeyPool:
         if self._credentials.pop(name, None) is None:
             return
         candidate = self._candidates.pop(name)
+        self._barred.pop(name, None)
         self._discard(candidate)
         self.figures.forget(candidate)
         self._forget_secret(name)
@@ -474,8 +489,8 @@ class KeyPool:
 
     def _forget_secret(self, name: str) -> None:
         self._secrets.pop(name, None)
-        for key in [key for key in self._headers if key[0] == name]:
-            del self._headers[key]
+        for made in self._headers.values():
+            made.pop(name, None)
 
     def _discard(self, candidate: Candidate) -> None:
         """Takes a candidate out of its group, and out of all choices."""

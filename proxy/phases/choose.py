@@ -25,6 +25,8 @@ from proxy.upstream.connection import Connection
 ERROR_BODY_BYTES_MAX = 64 * 1024
 """So much of an error's body is read before it is relayed, for the provider's word on the credential."""
 ERROR_BODY_TIMEOUT_S = 2.0
+REPEATS_MAX = 2
+"""How often an idle close that crossed the request is believed; at its cap a pool may have reused connections only."""
 LEARNED_EACH = 16
 """Of so many successes one is looked at for its model; a model that is used is known soon enough."""
 SUCCESS = Verdict(Says.SUCCESS)
@@ -37,7 +39,11 @@ class TryAgain(Exception):  # noqa: N818 - it says what to do
 
 
 def source_of(credentials: RouteCredentials) -> CredentialSource:
-    """Returns where the credential of a request comes from just now: of AUTO, the first source that has one."""
+    """Returns where the credential of a request comes from just now: of AUTO, the first source that has one.
+
+    While a worker has not heard yet which credentials there are, AUTO is the pool: it has none then, and says so, where
+    the client's own secret would have gone to an upstream that it is not for.
+    """
     if credentials.source is not CredentialSource.AUTO:
         return credentials.source
     if credentials.key_pool.api_key is not None:
@@ -46,7 +52,7 @@ def source_of(credentials: RouteCredentials) -> CredentialSource:
         return CredentialSource.POOL
     if credentials.key_pool.oauth() is not None:
         return CredentialSource.OAUTH
-    return CredentialSource.CLIENT
+    return CredentialSource.CLIENT if credentials.key_pool.complete else CredentialSource.POOL
 
 
 def present_own(exchange: Exchange, credentials: RouteCredentials, source: CredentialSource) -> None:
@@ -209,6 +215,7 @@ class Attempts:
         if not self._open:  # it has been judged by the head that came
             raise error
         upstreams = error.cause.source is Source.UPSTREAM
+        reused = reused and self._repeats < REPEATS_MAX
         self._report(FAILED if upstreams and not reused else NOTHING, 0, error.cause.word)
         way = self._way(FAILED, 0)
         if not upstreams or way is Again.NO:

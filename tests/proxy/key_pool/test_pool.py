@@ -307,6 +307,19 @@ def test_keys_come_and_go() -> None:
     play(dialogue)
 
 
+def test_what_is_said_of_a_key_that_is_gone_is_nobody_s() -> None:
+    async def dialogue() -> None:
+        store = SharedStore()
+        pool = worker(store, Clock(), *keys("a"))
+        choice = await chosen(pool)
+        assert choice is not None
+        pool.credentials_changed([], ["a"])
+        await say(pool, choice, RATE_LIMITED)
+        assert (store.bans, pool.figures.take_counts(), len(pool.bans)) == ({}, [], 0)
+
+    play(dialogue)
+
+
 def test_another_algorithm_is_used_at_once() -> None:
     async def dialogue() -> None:
         pool = worker(SharedStore(), Clock(), *keys("a", "b"))

@@ -372,6 +372,42 @@ def test_of_several_sources_the_first_that_there_is(upstream: Upstream) -> None:
     play(dialogue)
 
 
+def test_until_the_keys_are_known_the_client_s_own_secret_does_not_stand_in_for_them(upstream: Upstream) -> None:
+    async def dialogue() -> None:
+        pool = pool_of()
+        pool.complete = False
+        story = Story(upstream, pool, credential=CredentialSource.AUTO)
+        _, task = await story.post(headers=SECRETS)
+        with pytest.raises(RelayError) as caught:
+            await task
+        assert caught.value.cause is NO_CREDENTIAL
+        assert upstream.connections == []
+
+    play(dialogue)
+
+
+def test_nor_does_it_where_no_key_can_be_decrypted(upstream: Upstream) -> None:
+    def broken(_secret: str, _purpose: str) -> str:
+        raise LookupError("another secret key")
+
+    async def dialogue() -> None:
+        pool = KeyPool(broken, Clock())
+        pool.credentials_changed(keys("a"), [])
+        story = Story(upstream, pool, credential=CredentialSource.AUTO)
+        for _ in range(2):
+            _, task = await story.post(headers=SECRETS)
+            with pytest.raises(RelayError) as caught:
+                await task
+            assert caught.value.cause is NO_CREDENTIAL
+        pool.credentials_changed([], ["a"])
+        _, task = await story.post(headers=SECRETS)
+        assert b"Bearer client" in story.asked
+        await story.answer(OK)
+        await task
+
+    play(dialogue)
+
+
 def test_a_route_whose_credential_is_missing_says_so(upstream: Upstream) -> None:
     async def dialogue() -> None:
         story = Story(upstream, pool_of(), credential=CredentialSource.OAUTH)
