@@ -35,8 +35,10 @@ REDRAWS_MAX = 32
 """How many candidates that the request's model is banned for are drawn before a selector is made for the model."""
 MODELS_MAX = 1000
 """Names of models that are remembered. Clients name them, and may name anything."""
-LOOKED_AT_MAX = 1000
-"""Of credentials that are put aside softly, where nothing else is left."""
+LOOKED_AT_MAX = 100
+"""Of credentials that are put aside softly, where nothing else is left, and of those whose ban has ended."""
+MODEL_SELECTORS_MAX = 256
+"""Selectors for one model each, which few credentials may be used for just now."""
 
 FIXED_ORDER = frozenset((Algorithm.ROUND_ROBIN, Algorithm.RANDOM, Algorithm.CACHE_AFFINITY))
 """Algorithms for which it makes no difference how a credential was used."""
@@ -97,6 +99,10 @@ class KeyPool:
         self._figures_matter = False
         self._ends: dict[tuple[str, str], list[tuple[float, str]]] = {}
         """Heaps by group and model: when a ban ends, and whose. What is no longer true is left out when it comes up."""
+        self._all_ends: list[tuple[float, Field]] = []
+        """The same of all groups and models."""
+        self._noted: dict[Field, float] = {}
+        """Under which time a ban is in both."""
         self._soft: dict[str, dict[Field, Candidate]] = {}
         self._causes: dict[Field, str] = {}
         """Of credentials that are put aside."""
@@ -121,8 +127,9 @@ class KeyPool:
             return
         self.settings = self.bans.settings = settings
         self._figures_matter = settings.algorithm not in FIXED_ORDER
-        if settings.groups.keys() != before.groups.keys():
-            self.credentials_replaced(list(self._credentials.values()))
+        if other := settings.groups.keys() ^ before.groups.keys():
+            for credential in [each for each in self._credentials.values() if each.group in other]:
+                self._take(credential)
         self._tiers.clear()
         if (settings.algorithm, settings.window_s) != (before.algorithm, before.window_s):
             self._selectors.clear()
@@ -141,6 +148,8 @@ class KeyPool:
             self._drop(name)
         for cache in (self._selectors, self._groups, self._home, self._tiers, self._ends, self._soft):
             cache.clear()
+        self._all_ends.clear()
+        self._noted.clear()
         self._causes.clear()
         self._group_causes.clear()
         self._banned_models.clear()
@@ -344,6 +353,9 @@ class KeyPool:
         finally:
             for candidate in aside:
                 chosen_by.add(candidate)
+        of_models = [key for key in self._selectors if key[1]]
+        if len(of_models) >= MODEL_SELECTORS_MAX:
+            del self._selectors[of_models[0]]
         self._selectors[groups, model] = self._filled(groups, model)
         return self._pick(groups, model, affinity, tried)
 
@@ -389,11 +401,10 @@ class KeyPool:
                 end = self._first_end(group, each)
                 if end is None or end > now_s:
                     continue
-                heap = self._ends[group, each]
-                for until_s, name in heap[:8]:
+                for name in due_of(self._ends[group, each], now_s):
                     candidate = members.get(name)
                     field = (name, each)
-                    if until_s > now_s or candidate is None or candidate in tried or field in refused:
+                    if candidate is None or candidate in tried or field in refused:
                         continue
                     if not self._is_due(field, now_s):
                         continue
@@ -407,19 +418,32 @@ class KeyPool:
         return ban is not None and due(ban, now_s)
 
     def _first_end_of_all(self) -> float:
-        """Returns when the first ban ends that is not due already; who is due is looked at for each request."""
-        ends = [self._first_end(group, model) for group, model in self._ends]
-        return min((end for end in ends if end is not None), default=math.inf)
+        """Returns when the first of all bans ends; of one that is due, when it did."""
+        heap = self._all_ends
+        while heap:
+            until_s, field = heap[0]
+            if self._noted.get(field) == until_s and field[0] in self._home:
+                return until_s
+            heapq.heappop(heap)
+        return math.inf
 
     def _first_end(self, group: str, model: str) -> float | None:
+        """Returns when the first credential of a group may be tried that is banned for a model, or for all."""
         heap = self._ends.get((group, model))
         while heap:
             until_s, name = heap[0]
-            ban = self.bans.get((name, model))
-            if ban is not None and name in self._groups.get(group, ()) and until_s == end_s(ban):
+            if self._home.get(name) == group and self._noted.get((name, model)) == until_s:
                 return until_s
             heapq.heappop(heap)
         return None
+
+    def _end_of(self, field: Field) -> float:
+        """Returns when a credential may be tried for a model that it is banned for.
+
+        While it is banned for all models, and for longer, those behind it in a heap are not to wait for that.
+        """
+        bans = (self.bans.get(field), self.bans.get((field[0], ALL_MODELS)))
+        return max(end_s(ban) for ban in bans if ban is not None and not usable(ban))
 
     def _softest(self, groups: Groups, model: str, tried: Collection[Candidate]) -> Candidate | None:
         """Returns the credential that is put aside for the upstream's fault, and for the shortest time."""
@@ -459,7 +483,8 @@ class KeyPool:
         if candidate is None:
             candidate = self._candidates[credential.id] = Candidate(credential)
             self.figures.begin(candidate)
-        elif before is not None:
+        home = self._home.get(credential.id)
+        if before is not None:
             self._discard(candidate)
             if before.secret != credential.secret:
                 self._forget_secret(credential.id)
@@ -468,7 +493,11 @@ class KeyPool:
         candidate.tokens_used, candidate.tokens_total = credential.tokens_used, credential.tokens_total
         if not credential.enabled or credential.kind is not Kind.KEY:
             return
-        group = self._home[credential.id] = group_of(credential.group, self.settings.groups)
+        group = group_of(credential.group, self.settings.groups)
+        if group != home:
+            for field in self.bans.of(credential.id):
+                self._noted.pop(field, None)
+        self._home[credential.id] = group
         members = self._groups.setdefault(group, {})
         if not members:
             self._tiers.clear()
@@ -483,6 +512,8 @@ class KeyPool:
         candidate = self._candidates.pop(name)
         self._barred.pop(name, None)
         self._discard(candidate)
+        for field in self.bans.of(name):
+            self._noted.pop(field, None)
         self.figures.forget(candidate)
         self._forget_secret(name)
         self.bans.forget(name)
@@ -533,11 +564,25 @@ class KeyPool:
         soft = self._soft.setdefault(group, {})
         soft.pop(field, None)
         if ban is not None:
-            end = end_s(ban)
-            heapq.heappush(self._ends.setdefault((group, field[1]), []), (end, field[0]))
-            self._next_end_s = min(self._next_end_s, end)
+            self._note_end(group, field)
             if is_soft(ban):
                 soft[field] = candidate
+        else:
+            self._noted.pop(field, None)
+        if field[1] == ALL_MODELS:
+            for other in self.bans.of(field[0]):
+                if other[1] and not usable(self.bans.get(other)):
+                    self._note_end(group, other)
+
+    def _note_end(self, group: str, field: Field) -> None:
+        """Has it come up when a ban ends."""
+        end = self._end_of(field)
+        if self._noted.get(field) == end:
+            return
+        self._noted[field] = end
+        heapq.heappush(self._ends.setdefault((group, field[1]), []), (end, field[0]))
+        heapq.heappush(self._all_ends, (end, field))
+        self._next_end_s = min(self._next_end_s, end)
 
     def _set_cause(self, group: str, field: Field, ban: Ban | None) -> None:
         """Counts who is put aside, and why."""
@@ -549,6 +594,8 @@ class KeyPool:
                 self._banned_models[field[1]] -= 1
                 if not self._banned_models[field[1]]:
                     del self._banned_models[field[1]]
+                    for key in [key for key in self._selectors if key[1] == field[1]]:
+                        del self._selectors[key]
         if ban is not None:
             self._causes[field] = ban.cause
             causes[ban.cause] += 1
@@ -557,6 +604,18 @@ class KeyPool:
 
     def _ban_written(self, field: Field, before: Ban | None, ban: Ban | None) -> None:  # noqa: ARG002
         self.figures.note(field, ban, self.now_s())
+
+
+def due_of(heap: list[tuple[float, str]], now_s: float) -> Iterator[str]:
+    """Yields names from a heap whose time has come, LOOKED_AT_MAX at most."""
+    places = [0]
+    for _ in range(LOOKED_AT_MAX):
+        if not places:
+            return
+        at = places.pop()
+        if at < len(heap) and heap[at][0] <= now_s:
+            places += (2 * at + 2, 2 * at + 1)
+            yield heap[at][1]
 
 
 def end_s(ban: Ban) -> float:

@@ -71,8 +71,8 @@ SECRET = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]{0,16382}[\x21-\x7e])?")
 SEPARATOR = re.compile(rb"([&;])")
 
 # Browsers cannot set fields of a WebSocket's handshake, so APIs take secrets as names of subprotocols: behind a word
-# that says so (OpenAI: `openai-insecure-api-key.sk-...`; Kubernetes: `base64url.bearer.authorization.k8s.io.eyJ...`), or
-# as the one that follows such a word (Deepgram: `token, KEY`). Beginnings of keys tell the rest.
+# that says so (OpenAI: `openai-insecure-api-key.sk-...`; Kubernetes: `base64url.bearer.authorization.k8s.io.eyJ...`),
+# or as the one that follows such a word (Deepgram: `token, KEY`). Beginnings of keys tell the rest.
 SECRET_PROTOCOL = re.compile(
     rb"(?i).*(?:api[-_]?key|bearer|token|authorization|secret|jwt|auth)[.=:~].+"
     rb"|(?:sk-|pk-|rk-|xai-|gsk_|hf_|AIza|eyJ)[a-z0-9_.-]{12,}"

@@ -7,7 +7,7 @@ from proxy.config import Algorithm, PoolGroup
 from proxy.config import KeyPool as Settings
 from proxy.key_pool.pool import Choice, KeyPool
 from proxy.key_pool.traces import Trace
-from proxy.rules.credentials import BanCause, Credential, Kind, Says, Verdict
+from proxy.rules.credentials import Ban, BanCause, Credential, Kind, Says, Verdict
 from proxy.rules.selection import Candidate
 from tests.proxy.key_pool.stores import Clock, SharedStore, keys, worker
 
@@ -203,6 +203,75 @@ def test_a_ban_for_a_model_leaves_the_others() -> None:
         await say_of(pool, "a", Verdict(Says.RATE_LIMITED, 60.0, for_model=True))
         assert {await name_of(pool) for _ in range(4)} == {"b"}
         assert {await name_of(pool, "other") for _ in range(4)} == {"a", "b"}
+
+    play(dialogue)
+
+
+def test_keys_that_are_dead_do_not_hide_one_whose_ban_for_a_model_has_ended() -> None:
+    async def dialogue() -> None:
+        clock = Clock()
+        names = [f"k{number}" for number in range(300)]
+        pool = worker(None, clock, *keys(*names))
+        for number, name in enumerate(names):
+            pool.ban_changed(name, MODEL, Ban(BanCause.RATE_LIMITED, clock.now_s, clock.now_s + 1 + number / 1000))
+        for name in names[:-1]:
+            pool.ban_changed(name, "", Ban(BanCause.DEAD, clock.now_s, clock.now_s + 3600))
+        assert await chosen(pool) is None
+        clock.now_s += 2
+        assert await name_of(pool) == names[-1]
+
+    play(dialogue)
+
+
+def test_another_group_moves_those_that_name_it_and_no_others() -> None:
+    async def dialogue() -> None:
+        clock = Clock()
+        pool = worker(None, clock, *keys("a"), *keys("b", group="new"))
+        pool.ban_changed("b", "", Ban(BanCause.DEAD, clock.now_s, clock.now_s + 60))
+        assert {await name_of(pool) for _ in range(4)} == {"a"}
+        pool.use(Settings(groups={"new": PoolGroup()}))
+        assert await pool.choose(("new",), MODEL, None, (), trace()) is None
+        assert pool.retry_after_s(("new",), MODEL) == 60
+        clock.now_s += 61
+        choice = await pool.choose(("new",), MODEL, None, (), trace())
+        assert choice is not None
+        assert choice.probe == ("b", "")
+        pool.use(Settings())
+        assert not pool.has_keys(("new",))
+        assert pool.retry_after_s((), MODEL) == 30  # its probe
+
+    play(dialogue)
+
+
+def test_a_disabled_key_s_ban_is_nobody_s_business() -> None:
+    async def dialogue() -> None:
+        clock = Clock()
+        pool = worker(None, clock, *keys("a", "b"))
+        pool.ban_changed("a", "", Ban(BanCause.DEAD, clock.now_s, clock.now_s + 60))
+        pool.credentials_changed([Credential("a", "secret-a", enabled=False)], [])
+        clock.now_s += 61
+        assert await name_of(pool) == "b"
+        first = pool.pick_first((), "", clock.now_s)
+        assert first is not None, "nobody is due"
+        pool.credentials_changed(keys("a"), [])
+        assert await name_of(pool) == "a"
+
+    play(dialogue)
+
+
+def test_a_selector_for_a_model_goes_with_its_last_ban() -> None:
+    async def dialogue() -> None:
+        clock = Clock()
+        names = [f"k{number}" for number in range(100)]
+        pool = worker(None, clock, *keys(*names))
+        for name in names[:-1]:
+            pool.ban_changed(name, MODEL, Ban(BanCause.RATE_LIMITED, clock.now_s, clock.now_s + 60))
+        assert await name_of(pool) == names[-1]
+        assert [model for _, model in pool._selectors] == ["", MODEL]
+        for name in names[:-1]:
+            pool.ban_changed(name, MODEL, None)
+        assert [model for _, model in pool._selectors] == [""]
+        assert len({await name_of(pool) for _ in range(100)}) == 100
 
     play(dialogue)
 
