@@ -371,7 +371,9 @@ class KeyPool:
     def _filled(self, groups: Groups, model: str) -> Selector:
         """Returns a new selector. Each worker begins at another place, or all would begin with the same credential."""
         filled = selector(self.settings)
-        members = [candidate for candidate in self._members(groups) if self._may(candidate, model)]
+        members = list(self._members(groups))
+        if len(self.bans):
+            members = [candidate for candidate in members if self._may(candidate, model)]
         start = int(self._random01() * len(members))
         for candidate in (*members[start:], *members[:start]):
             filled.add(candidate)

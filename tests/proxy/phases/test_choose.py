@@ -8,7 +8,7 @@ import pytest
 
 from proxy.config import CredentialSource, Dialect
 from proxy.config import KeyPool as Settings
-from proxy.errors import NO_CREDENTIAL, ClientGone, RelayError
+from proxy.errors import NO_CREDENTIAL, ClientGone, RelayError, UpstreamClosed
 from proxy.key_pool.pool import KeyPool
 from proxy.phases.choose import Attempts
 from proxy.phases.route import route as route_phase
@@ -272,6 +272,24 @@ def test_a_repeat_after_an_idle_close_does_not_count_as_a_retry(upstream: Upstre
         await story.answer(OK)
         await task
         assert (client.status, story.exchange.attempts) == (200, 3)
+
+    play(dialogue)
+
+
+def test_idle_closes_are_not_believed_for_ever(upstream: Upstream) -> None:
+    async def dialogue() -> None:
+        story = Story(upstream, pool_of("a"), max_connections=1)
+        _, task = await story.post()
+        attempts = Attempts(story.exchange, story.credentials)
+        await attempts.choose_first()
+        for _ in range(2):
+            story.exchange.attempts += 1
+            await attempts.failed(UpstreamClosed(), reused=True)
+        story.exchange.attempts += 1
+        with pytest.raises(UpstreamClosed):
+            await attempts.failed(UpstreamClosed(), reused=True)
+        await story.answer(OK)
+        await task
 
     play(dialogue)
 
