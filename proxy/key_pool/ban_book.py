@@ -65,6 +65,8 @@ class BanBook:
         self._models: dict[str, set[str]] = {}
         """By credential, what its bans are for."""
         self._reports: dict[Field, list[Report]] = {}
+        self._claimed: set[Field] = set()
+        """Probes that one request here asks for: no other has to, and none may have one where the store is away."""
         self._writer: asyncio.Task[None] | None = None
         self._lines_left = LINES_PER_S
         self._to_look_at: list[Field] = []
@@ -100,17 +102,20 @@ class BanBook:
 
         Returns until when the probe is this worker's, which `Answered` asks for; 0 where it is not.
         """
-        if field in self._reports:
+        if field in self._reports or field in self._claimed:
             return 0.0
         ban = self._stored.get(field)
         now_s = self._now_s()
         if ban is None or not due(ban, now_s):
             return 0.0
         probing = with_probe(ban, now_s, PROBE_LEASE_S)
+        self._claimed.add(field)
         try:
             put = await self._store.put(*field, ban, probing)
         except self._unavailable:
             put = Put(True, probing)
+        finally:
+            self._claimed.discard(field)
         self.heard(field, put.there)
         return probing.probe_until_s if put.won else 0.0
 

@@ -416,6 +416,19 @@ def test_a_secret_that_cannot_be_decrypted_bars_its_key(caplog: object) -> None:
     play(dialogue)
 
 
+def test_without_redis_too_a_worker_grants_itself_one_probe() -> None:
+    async def dialogue() -> None:
+        clock, store = Clock(), SharedStore()
+        pool = worker(store, clock, *keys("a", "b"))
+        await say_of(pool, "a", RATE_LIMITED)
+        clock.now_s += 61
+        store.away = True
+        choices = await asyncio.gather(*(chosen(pool) for _ in range(4)))
+        assert sorted(choice.candidate.id for choice in choices if choice is not None) == ["a", "b", "b", "b"]
+
+    play(dialogue)
+
+
 def test_without_redis_a_worker_decides_alone() -> None:
     async def dialogue() -> None:
         clock, store = Clock(), SharedStore()
