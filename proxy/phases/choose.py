@@ -94,6 +94,7 @@ class Attempts:
     """The attempts of one request with credentials of the key pool, from the first choice to the answer."""
 
     __slots__ = (
+        "_attempt_s",
         "_candidate",
         "_choice",
         "_credentials",
@@ -129,7 +130,7 @@ class Attempts:
         self._repeats = 0
         self._pause_s = 0.0
         self._open = False
-        self.began_s = self._pool.now_s()
+        self.began_s = self._attempt_s = self._pool.now_s()
         self.needs_fresh = False
         """Whether the next attempt is to have a fresh connection, since a reused one closed."""
         strip(exchange, credentials)
@@ -270,6 +271,7 @@ class Attempts:
                 return False
             if self._takes(choice.candidate):
                 self._choice = choice
+                self._attempt_s = pool.now_s()
                 return True
 
     def _takes(self, candidate: Candidate) -> bool:
@@ -300,7 +302,7 @@ class Attempts:
         now_s = self._pool.now_s()
         trace = self.trace
         choice = self._choice or Choice(self._candidate)
-        self._pool.report(choice, self.model, verdict, status, self.began_s, now_s)
+        self._pool.report(choice, self.model, verdict, status, self._attempt_s, now_s)
         backend = self._exchange.route.authority.decode()
         trace.tries.append(Try(self._candidate.id, backend, now_s, status, verdict.says, error, verdict.wait_s))
 

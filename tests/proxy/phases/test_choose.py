@@ -14,7 +14,7 @@ from proxy.phases.choose import Attempts
 from proxy.phases.route import route as route_phase
 from proxy.phases.tunnel import handshake
 from proxy.pipeline import relay
-from proxy.rules.credentials import BanCause, Credential, Kind
+from proxy.rules.credentials import Ban, BanCause, Credential, Kind
 from proxy.snapshot import RouteCredentials
 from tests.proxy.asgi import Client, Upstream, snapshot_of, turns
 from tests.proxy.key_pool.stores import Clock, SharedStore, keys, worker
@@ -209,6 +209,26 @@ def test_a_connection_cut_before_the_first_byte_is_tried_with_another_key(upstre
         await story.answer(OK)
         await task
         assert (client.status, len(upstream.connections)) == (200, 2)
+
+    play(dialogue)
+
+
+def test_a_later_attempt_tells_what_became_of_a_ban_that_began_meanwhile(upstream: Upstream) -> None:
+    async def dialogue() -> None:
+        clock = Clock()
+        pool = worker(None, clock, *keys("a", "b"))
+        pool.use(Settings(retry_delay_ms=0))
+        story = Story(upstream, pool)
+        client, task = await story.post()
+        clock.now_s += 1
+        pool.ban_changed("b", "", Ban(BanCause.OVERLOADED, clock.now_s, clock.now_s + 5))
+        clock.now_s += 1
+        await story.answer(BROKEN)
+        await story.answer(OK)
+        await task
+        await turns(20)
+        assert client.status == 200
+        assert pool.bans.get(("b", "")) is None
 
     play(dialogue)
 
