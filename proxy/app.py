@@ -139,6 +139,7 @@ class Relay:
                 await send({"type": "lifespan.startup.complete"})
             else:
                 await self._worker.end_requests()
+                await self._worker.key_pool.bans.close()  # probes that ended just now are free again
                 self._worker.close()
                 if self._link is not None:
                     await self._link.close()

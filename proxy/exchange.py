@@ -46,6 +46,7 @@ class Exchange:
     dropped: frozenset[bytes] | None = None  # fields that do not cross, where the client's own credential does not
     credential: Header | None = None  # the field that presents the relay's own
     credential_id = ""  # of the key pool
+    shown = b""  # the relay's own credential as it stands in the query, where it does
     # forward
     attempts = 0
     sent_s = 0.0  # of perf_counter, when the first attempt's head had been written; 0 if none has, or nobody counts

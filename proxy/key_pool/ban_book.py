@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from proxy.config import KeyPool as Settings
-from proxy.rules.bans import Answered, after, due, with_probe
+from proxy.rules.bans import Answered, after, due, forgotten, with_probe
 from proxy.rules.credentials import Ban, BanCause, Verdict
 from proxy.shared_state.linked_key_pool import Put, SharedBans
 
@@ -21,6 +21,9 @@ PROBE_LEASE_S = 30.0
 """How long others wait for the end of a probe before one of them may begin another: its worker may have died."""
 ATTEMPTS_MAX = 5
 LINES_PER_S = 10
+LOOKED_AT_EACH_S = 500
+FORGOTTEN_EACH_S = 50
+"""Of so many bans a second, so many at most are taken away that ended long ago."""
 
 Field = tuple[str, str]
 """A credential's id and a model, or ALL_MODELS."""
@@ -62,8 +65,12 @@ class BanBook:
         self._models: dict[str, set[str]] = {}
         """By credential, what its bans are for."""
         self._reports: dict[Field, list[Report]] = {}
+        self._claimed: set[Field] = set()
+        """Probes that one request here asks for: no other has to, and none may have one where the store is away."""
         self._writer: asyncio.Task[None] | None = None
         self._lines_left = LINES_PER_S
+        self._to_look_at: list[Field] = []
+        self._forgetter: asyncio.Task[None] | None = None
 
     def __len__(self) -> int:
         return len(self._bans)
@@ -95,17 +102,20 @@ class BanBook:
 
         Returns until when the probe is this worker's, which `Answered` asks for; 0 where it is not.
         """
-        if field in self._reports:
+        if field in self._reports or field in self._claimed:
             return 0.0
         ban = self._stored.get(field)
         now_s = self._now_s()
         if ban is None or not due(ban, now_s):
             return 0.0
         probing = with_probe(ban, now_s, PROBE_LEASE_S)
+        self._claimed.add(field)
         try:
             put = await self._store.put(*field, ban, probing)
         except self._unavailable:
             put = Put(True, probing)
+        finally:
+            self._claimed.discard(field)
         self.heard(field, put.there)
         return probing.probe_until_s if put.won else 0.0
 
@@ -133,10 +143,36 @@ class BanBook:
         self._models.pop(credential, None)
 
     def tick(self) -> None:
-        """To be called once a second: lines of the log that were held back become a number."""
+        """To be called once a second: lines of the log that were held back become a number, and old bans go.
+
+        Nobody tries a model that nobody asks for any more, so its ban would stay for ever.
+        """
         if self._lines_left < 0:
             log.warning("credentials: %d further bans began or ended within a second", -self._lines_left)
         self._lines_left = LINES_PER_S
+        if self._stored and (self._forgetter is None or self._forgetter.done()):
+            self._to_look_at = self._to_look_at or list(self._stored)
+            some = [self._to_look_at.pop() for _ in range(min(LOOKED_AT_EACH_S, len(self._to_look_at)))]
+            old = [field for field in some if self._is_old(field)]
+            if old:
+                self._forgetter = asyncio.get_running_loop().create_task(self._forget_old(old[:FORGOTTEN_EACH_S]))
+
+    def _is_old(self, field: Field) -> bool:
+        ban = self._stored.get(field)
+        return ban is not None and field not in self._reports and forgotten(ban, self._now_s(), self.settings)
+
+    async def _forget_old(self, fields: list[Field]) -> None:
+        for field in fields:
+            ban = self._stored.get(field)
+            if ban is None or not self._is_old(field):
+                continue
+            try:
+                put = await self._store.put(*field, ban, None)
+            except self._unavailable:
+                return
+            if put.won:
+                self._tell(field, ban, None)
+            self.heard(field, put.there)
 
     async def close(self) -> None:
         """Waits for what is being written."""

@@ -35,8 +35,10 @@ REDRAWS_MAX = 32
 """How many candidates that the request's model is banned for are drawn before a selector is made for the model."""
 MODELS_MAX = 1000
 """Names of models that are remembered. Clients name them, and may name anything."""
-LOOKED_AT_MAX = 1000
-"""Of credentials that are put aside softly, where nothing else is left."""
+LOOKED_AT_MAX = 100
+"""Of credentials that are put aside softly, where nothing else is left, and of those whose ban has ended."""
+MODEL_SELECTORS_MAX = 256
+"""Selectors for one model each, which few credentials may be used for just now."""
 
 FIXED_ORDER = frozenset((Algorithm.ROUND_ROBIN, Algorithm.RANDOM, Algorithm.CACHE_AFFINITY))
 """Algorithms for which it makes no difference how a credential was used."""
@@ -72,6 +74,8 @@ class KeyPool:
         """The fixed credential, which is not of the pool."""
         self.version: Callable[[], int] = lambda: 0
         """Returns the number of the configuration that is published."""
+        self.complete = True
+        """Whether what is published is known: until then nobody can tell that there is no credential."""
         self.figures = Figures()
         self.traces = Traces()
         self._reveal = reveal
@@ -83,8 +87,11 @@ class KeyPool:
         """Candidates that are enabled, by group and id."""
         self._home: dict[str, str] = {}
         """The group of each of them."""
+        self._barred: dict[str, str] = {}
+        """The groups of those whose secrets cannot be used. They are not chosen, but they are there."""
         self._secrets: dict[str, str] = {}
-        self._headers: dict[tuple[str, bytes], Header] = {}
+        self._headers: dict[bytes, dict[str, Header]] = {}
+        """By field and credential: all of one credential are forgotten without a look at the others."""
         self._tiers: dict[Groups, list[Groups]] = {}
         self._selectors: dict[tuple[Groups, str], Selector] = {}
         self._next_end_s = math.inf
@@ -92,6 +99,10 @@ class KeyPool:
         self._figures_matter = False
         self._ends: dict[tuple[str, str], list[tuple[float, str]]] = {}
         """Heaps by group and model: when a ban ends, and whose. What is no longer true is left out when it comes up."""
+        self._all_ends: list[tuple[float, Field]] = []
+        """The same of all groups and models."""
+        self._noted: dict[Field, float] = {}
+        """Under which time a ban is in both."""
         self._soft: dict[str, dict[Field, Candidate]] = {}
         self._causes: dict[Field, str] = {}
         """Of credentials that are put aside."""
@@ -104,7 +115,8 @@ class KeyPool:
     # ---- what is published ------------------------------------------------------------------------------------------
 
     def share(self, store: SharedBans, unavailable: type[Exception]) -> None:
-        """Has bans written to a store that others read too."""
+        """Has bans written to a store that others read too. Credentials come from there as well (`complete`)."""
+        self.complete = False
         self.bans = BanBook(store, unavailable, self.now_s, self._ban_changed, self._ban_written)
         self.bans.settings = self.settings
 
@@ -115,8 +127,9 @@ class KeyPool:
             return
         self.settings = self.bans.settings = settings
         self._figures_matter = settings.algorithm not in FIXED_ORDER
-        if settings.groups.keys() != before.groups.keys():
-            self.credentials_replaced(list(self._credentials.values()))
+        if other := settings.groups.keys() ^ before.groups.keys():
+            for credential in [each for each in self._credentials.values() if each.group in other]:
+                self._take(credential)
         self._tiers.clear()
         if (settings.algorithm, settings.window_s) != (before.algorithm, before.window_s):
             self._selectors.clear()
@@ -135,6 +148,8 @@ class KeyPool:
             self._drop(name)
         for cache in (self._selectors, self._groups, self._home, self._tiers, self._ends, self._soft):
             cache.clear()
+        self._all_ends.clear()
+        self._noted.clear()
         self._causes.clear()
         self._group_causes.clear()
         self._banned_models.clear()
@@ -156,8 +171,10 @@ class KeyPool:
         return self.settings.algorithm is Algorithm.CACHE_AFFINITY
 
     def has_keys(self, allowed: Groups) -> bool:
-        """Tells whether there is any credential that a route may use, usable or not."""
-        return any(self._groups.get(group) for groups in self.tiers(allowed) for group in groups)
+        """Tells whether there is any credential that a route may use, usable or not, or barred for its secret."""
+        if any(self._groups.get(group) for groups in self.tiers(allowed) for group in groups):
+            return True
+        return any(not allowed or group in allowed for group in self._barred.values())
 
     def oauth(self) -> Candidate | None:
         """Returns the credential that the control plane refreshes, if there is one."""
@@ -210,11 +227,13 @@ class KeyPool:
         """
         order = self.tiers(allowed)
         self._next_end_s = self._first_end_of_all()
+        refused: set[Field] = set()
         for groups in order:
-            while (found := self._due(groups, model, tried)) is not None:
+            while (found := self._due(groups, model, tried, refused)) is not None:
                 candidate, field = found
                 if until_s := await self.bans.claim(field):
                     return self._chosen(Choice(candidate, field, until_s), groups, model, tried, trace, "probe")
+                refused.add(field)  # it may stay due, such as while this worker is still writing what it found
             picked = self._pick(groups, model, affinity, tried)
             if picked is not None:
                 return self._chosen(Choice(picked), groups, model, tried, trace, "selected")
@@ -242,14 +261,14 @@ class KeyPool:
 
     def header(self, candidate: Candidate, placement: Placement) -> Header | None:
         """Returns the field that presents a credential, made once; None where it cannot be."""
-        key = (candidate.id, placement.field)
-        found = self._headers.get(key)
+        made = self._headers.setdefault(placement.field, {})
+        found = made.get(candidate.id)
         if found is None:
             secret = self.secret(candidate)
             if secret is None:
                 return None
             try:
-                found = self._headers[key] = header(placement.field, secret)
+                found = made[candidate.id] = header(placement.field, secret)
             except ValueError as error:
                 self._bar(candidate, error)
         return found
@@ -257,6 +276,8 @@ class KeyPool:
     def report(self, choice: Choice, model: str, verdict: Verdict, status: int, began_s: float, now_s: float) -> None:
         """Takes what an attempt that began and ended then said of its credential."""
         candidate = choice.candidate
+        if self._candidates.get(candidate.id) is not candidate:
+            return  # it went while the request ran
         if verdict.says is Says.SUCCESS:
             candidate.successes += 1
             self.know(model)
@@ -332,6 +353,9 @@ class KeyPool:
         finally:
             for candidate in aside:
                 chosen_by.add(candidate)
+        of_models = [key for key in self._selectors if key[1]]
+        if len(of_models) >= MODEL_SELECTORS_MAX:
+            del self._selectors[of_models[0]]
         self._selectors[groups, model] = self._filled(groups, model)
         return self._pick(groups, model, affinity, tried)
 
@@ -347,7 +371,9 @@ class KeyPool:
     def _filled(self, groups: Groups, model: str) -> Selector:
         """Returns a new selector. Each worker begins at another place, or all would begin with the same credential."""
         filled = selector(self.settings)
-        members = [candidate for candidate in self._members(groups) if self._may(candidate, model)]
+        members = list(self._members(groups))
+        if len(self.bans):
+            members = [candidate for candidate in members if self._may(candidate, model)]
         start = int(self._random01() * len(members))
         for candidate in (*members[start:], *members[:start]):
             filled.add(candidate)
@@ -366,7 +392,9 @@ class KeyPool:
             return False
         return model == ALL_MODELS or usable(bans.get((candidate.id, model)))
 
-    def _due(self, groups: Groups, model: str, tried: Collection[Candidate]) -> tuple[Candidate, Field] | None:
+    def _due(
+        self, groups: Groups, model: str, tried: Collection[Candidate], refused: Collection[Field]
+    ) -> tuple[Candidate, Field] | None:
         """Returns a credential whose ban has ended, with the field of that."""
         now_s = self.now_s()
         for group in groups:
@@ -375,11 +403,12 @@ class KeyPool:
                 end = self._first_end(group, each)
                 if end is None or end > now_s:
                     continue
-                heap = self._ends[group, each]
-                for until_s, name in heap[:8]:
+                for name in due_of(self._ends[group, each], now_s):
                     candidate = members.get(name)
                     field = (name, each)
-                    if until_s > now_s or candidate is None or candidate in tried or not self._is_due(field, now_s):
+                    if candidate is None or candidate in tried or field in refused:
+                        continue
+                    if not self._is_due(field, now_s):
                         continue
                     other = (name, model if each == ALL_MODELS else ALL_MODELS)
                     if other == field or usable(self.bans.get(other)) or self._is_due(other, now_s):
@@ -391,19 +420,32 @@ class KeyPool:
         return ban is not None and due(ban, now_s)
 
     def _first_end_of_all(self) -> float:
-        """Returns when the first ban ends that is not due already; who is due is looked at for each request."""
-        ends = [self._first_end(group, model) for group, model in self._ends]
-        return min((end for end in ends if end is not None), default=math.inf)
+        """Returns when the first of all bans ends; of one that is due, when it did."""
+        heap = self._all_ends
+        while heap:
+            until_s, field = heap[0]
+            if self._noted.get(field) == until_s and field[0] in self._home:
+                return until_s
+            heapq.heappop(heap)
+        return math.inf
 
     def _first_end(self, group: str, model: str) -> float | None:
+        """Returns when the first credential of a group may be tried that is banned for a model, or for all."""
         heap = self._ends.get((group, model))
         while heap:
             until_s, name = heap[0]
-            ban = self.bans.get((name, model))
-            if ban is not None and name in self._groups.get(group, ()) and until_s == end_s(ban):
+            if self._home.get(name) == group and self._noted.get((name, model)) == until_s:
                 return until_s
             heapq.heappop(heap)
         return None
+
+    def _end_of(self, field: Field) -> float:
+        """Returns when a credential may be tried for a model that it is banned for.
+
+        While it is banned for all models, and for longer, those behind it in a heap are not to wait for that.
+        """
+        bans = (self.bans.get(field), self.bans.get((field[0], ALL_MODELS)))
+        return max(end_s(ban) for ban in bans if ban is not None and not usable(ban))
 
     def _softest(self, groups: Groups, model: str, tried: Collection[Candidate]) -> Candidate | None:
         """Returns the credential that is put aside for the upstream's fault, and for the shortest time."""
@@ -423,7 +465,10 @@ class KeyPool:
 
     def _bar(self, candidate: Candidate, error: Exception) -> None:
         log.error("credential %s is not used: %s", candidate.id, error)
+        group = self._home.get(candidate.id)
         self._discard(candidate)
+        if group is not None:
+            self._barred[candidate.id] = group
 
     def know(self, model: str) -> None:
         """Remembers that there is a model of this name."""
@@ -440,15 +485,21 @@ class KeyPool:
         if candidate is None:
             candidate = self._candidates[credential.id] = Candidate(credential)
             self.figures.begin(candidate)
-        elif before is not None:
+        home = self._home.get(credential.id)
+        if before is not None:
             self._discard(candidate)
             if before.secret != credential.secret:
                 self._forget_secret(credential.id)
+        self._barred.pop(credential.id, None)
         self._credentials[credential.id] = credential
         candidate.tokens_used, candidate.tokens_total = credential.tokens_used, credential.tokens_total
         if not credential.enabled or credential.kind is not Kind.KEY:
             return
-        group = self._home[credential.id] = group_of(credential.group, self.settings.groups)
+        group = group_of(credential.group, self.settings.groups)
+        if group != home:
+            for field in self.bans.of(credential.id):
+                self._noted.pop(field, None)
+        self._home[credential.id] = group
         members = self._groups.setdefault(group, {})
         if not members:
             self._tiers.clear()
@@ -461,15 +512,18 @@ class KeyPool:
         if self._credentials.pop(name, None) is None:
             return
         candidate = self._candidates.pop(name)
+        self._barred.pop(name, None)
         self._discard(candidate)
+        for field in self.bans.of(name):
+            self._noted.pop(field, None)
         self.figures.forget(candidate)
         self._forget_secret(name)
         self.bans.forget(name)
 
     def _forget_secret(self, name: str) -> None:
         self._secrets.pop(name, None)
-        for key in [key for key in self._headers if key[0] == name]:
-            del self._headers[key]
+        for made in self._headers.values():
+            made.pop(name, None)
 
     def _discard(self, candidate: Candidate) -> None:
         """Takes a candidate out of its group, and out of all choices."""
@@ -512,11 +566,25 @@ class KeyPool:
         soft = self._soft.setdefault(group, {})
         soft.pop(field, None)
         if ban is not None:
-            end = end_s(ban)
-            heapq.heappush(self._ends.setdefault((group, field[1]), []), (end, field[0]))
-            self._next_end_s = min(self._next_end_s, end)
+            self._note_end(group, field)
             if is_soft(ban):
                 soft[field] = candidate
+        else:
+            self._noted.pop(field, None)
+        if field[1] == ALL_MODELS:
+            for other in self.bans.of(field[0]):
+                if other[1] and not usable(self.bans.get(other)):
+                    self._note_end(group, other)
+
+    def _note_end(self, group: str, field: Field) -> None:
+        """Has it come up when a ban ends."""
+        end = self._end_of(field)
+        if self._noted.get(field) == end:
+            return
+        self._noted[field] = end
+        heapq.heappush(self._ends.setdefault((group, field[1]), []), (end, field[0]))
+        heapq.heappush(self._all_ends, (end, field))
+        self._next_end_s = min(self._next_end_s, end)
 
     def _set_cause(self, group: str, field: Field, ban: Ban | None) -> None:
         """Counts who is put aside, and why."""
@@ -528,6 +596,8 @@ class KeyPool:
                 self._banned_models[field[1]] -= 1
                 if not self._banned_models[field[1]]:
                     del self._banned_models[field[1]]
+                    for key in [key for key in self._selectors if key[1] == field[1]]:
+                        del self._selectors[key]
         if ban is not None:
             self._causes[field] = ban.cause
             causes[ban.cause] += 1
@@ -536,6 +606,18 @@ class KeyPool:
 
     def _ban_written(self, field: Field, before: Ban | None, ban: Ban | None) -> None:  # noqa: ARG002
         self.figures.note(field, ban, self.now_s())
+
+
+def due_of(heap: list[tuple[float, str]], now_s: float) -> Iterator[str]:
+    """Yields names from a heap whose time has come, LOOKED_AT_MAX at most."""
+    places = [0]
+    for _ in range(LOOKED_AT_MAX):
+        if not places:
+            return
+        at = places.pop()
+        if at < len(heap) and heap[at][0] <= now_s:
+            places += (2 * at + 2, 2 * at + 1)
+            yield heap[at][1]
 
 
 def end_s(ban: Ban) -> float:

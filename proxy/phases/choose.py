@@ -13,7 +13,7 @@ from proxy.errors import NO_CREDENTIAL, RelayError, Source
 from proxy.exchange import Exchange
 from proxy.key_pool.pool import Choice
 from proxy.key_pool.traces import Passed, Trace, Try
-from proxy.rules.credential_fields import Placement, header, with_parameter, without_secrets
+from proxy.rules.credential_fields import Placement, header, in_query, with_parameter, without_secrets
 from proxy.rules.credentials import ALL_MODELS, Says, Verdict
 from proxy.rules.framing import NOT_COPIED
 from proxy.rules.headers import Header, ResponseHead
@@ -25,6 +25,8 @@ from proxy.upstream.connection import Connection
 ERROR_BODY_BYTES_MAX = 64 * 1024
 """So much of an error's body is read before it is relayed, for the provider's word on the credential."""
 ERROR_BODY_TIMEOUT_S = 2.0
+REPEATS_MAX = 2
+"""How often an idle close that crossed the request is believed; at its cap a pool may have reused connections only."""
 LEARNED_EACH = 16
 """Of so many successes one is looked at for its model; a model that is used is known soon enough."""
 SUCCESS = Verdict(Says.SUCCESS)
@@ -37,7 +39,11 @@ class TryAgain(Exception):  # noqa: N818 - it says what to do
 
 
 def source_of(credentials: RouteCredentials) -> CredentialSource:
-    """Returns where the credential of a request comes from just now: of AUTO, the first source that has one."""
+    """Returns where the credential of a request comes from just now: of AUTO, the first source that has one.
+
+    While a worker has not heard yet which credentials there are, AUTO is the pool: it has none then, and says so, where
+    the client's own secret would have gone to an upstream that it is not for.
+    """
     if credentials.source is not CredentialSource.AUTO:
         return credentials.source
     if credentials.key_pool.api_key is not None:
@@ -46,7 +52,7 @@ def source_of(credentials: RouteCredentials) -> CredentialSource:
         return CredentialSource.POOL
     if credentials.key_pool.oauth() is not None:
         return CredentialSource.OAUTH
-    return CredentialSource.CLIENT
+    return CredentialSource.CLIENT if credentials.key_pool.complete else CredentialSource.POOL
 
 
 def present_own(exchange: Exchange, credentials: RouteCredentials, source: CredentialSource) -> None:
@@ -78,7 +84,8 @@ def present(exchange: Exchange, place: Placement, secret: str, field: Header | N
     """Puts a credential in, as the upstream wants it: the field that presents it, or the secret in the query."""
     if field is None:
         target, _, query = exchange.target.partition(b"?")
-        exchange.target = target + b"?" + with_parameter(query, place.parameter, secret)
+        exchange.shown = in_query(secret)
+        exchange.target = target + b"?" + with_parameter(query, place.parameter, exchange.shown)
     else:
         exchange.credential = field
 
@@ -87,6 +94,7 @@ class Attempts:
     """The attempts of one request with credentials of the key pool, from the first choice to the answer."""
 
     __slots__ = (
+        "_attempt_s",
         "_candidate",
         "_choice",
         "_credentials",
@@ -122,7 +130,7 @@ class Attempts:
         self._repeats = 0
         self._pause_s = 0.0
         self._open = False
-        self.began_s = self._pool.now_s()
+        self.began_s = self._attempt_s = self._pool.now_s()
         self.needs_fresh = False
         """Whether the next attempt is to have a fresh connection, since a reused one closed."""
         strip(exchange, credentials)
@@ -208,6 +216,7 @@ class Attempts:
         if not self._open:  # it has been judged by the head that came
             raise error
         upstreams = error.cause.source is Source.UPSTREAM
+        reused = reused and self._repeats < REPEATS_MAX
         self._report(FAILED if upstreams and not reused else NOTHING, 0, error.cause.word)
         way = self._way(FAILED, 0)
         if not upstreams or way is Again.NO:
@@ -262,6 +271,7 @@ class Attempts:
                 return False
             if self._takes(choice.candidate):
                 self._choice = choice
+                self._attempt_s = pool.now_s()
                 return True
 
     def _takes(self, candidate: Candidate) -> bool:
@@ -292,7 +302,7 @@ class Attempts:
         now_s = self._pool.now_s()
         trace = self.trace
         choice = self._choice or Choice(self._candidate)
-        self._pool.report(choice, self.model, verdict, status, self.began_s, now_s)
+        self._pool.report(choice, self.model, verdict, status, self._attempt_s, now_s)
         backend = self._exchange.route.authority.decode()
         trace.tries.append(Try(self._candidate.id, backend, now_s, status, verdict.says, error, verdict.wait_s))
 

@@ -8,6 +8,7 @@ from typing import Protocol
 from proxy.errors import ClientGone, RelayError
 from proxy.exchange import Exchange, http_version
 from proxy.phases.receive import receive_piece
+from proxy.rules.credential_fields import without_secret
 from proxy.rules.forwarding import forwarding_headers
 from proxy.rules.framing import CHUNKED, SIZED, STREAMED
 from proxy.rules.headers import Header, ResponseHead
@@ -138,10 +139,9 @@ async def respond(exchange: Exchange, connection: Connection, head: ResponseHead
     exchange.status = head.status
     if exchange.tally is not None:
         exchange.head_s = perf_counter()
-    head.headers.append(
-        (b"x-request-id" if head.request_id is None else b"x-relaygate-request-id", exchange.request_id)
-    )
-    sent = send({"type": "http.response.start", "status": head.status, "headers": head.headers})
+    headers = head.headers if not exchange.shown else without_secret(head.headers, exchange.shown)
+    headers.append((b"x-request-id" if head.request_id is None else b"x-relaygate-request-id", exchange.request_id))
+    sent = send({"type": "http.response.start", "status": head.status, "headers": headers})
     await sent
     exchange.response_started = True
     body = read + connection.take()

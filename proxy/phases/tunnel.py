@@ -17,6 +17,7 @@ from proxy.exchange import Exchange
 from proxy.phases.answer import answer
 from proxy.phases.forward import Judge, changed_headers, crossing
 from proxy.phases.route import route
+from proxy.rules.credential_fields import without_secret, without_secret_protocols
 from proxy.rules.framing import NO_BODY
 from proxy.rules.headers import ResponseHead
 from proxy.rules.requests import request_bytes
@@ -34,11 +35,13 @@ from proxy.rules.websocket import (
     chosen_protocol,
     handshake_end,
     refusal_headers,
+    values,
 )
 from proxy.snapshot import Snapshot
 from proxy.upstream.connection import Connection
 from proxy.upstream.websocket import WebSocket
 
+PROTOCOLS = b"sec-websocket-protocol"
 SCHEMES = {"ws": "http", "wss": "https"}
 REFUSAL_BYTES_MAX = 1024 * 1024
 """Granian wants the body of a refused handshake in one piece, so it waits here whole."""
@@ -112,6 +115,9 @@ def handshake(exchange: Exchange, key: bytes) -> bytes:
     """Returns the upstream's handshake: the client's fields, but those that belong to one hop made anew."""
     line = b"GET %b%b" % (exchange.target, exchange.route.request_end)
     headers = changed_headers(exchange) if exchange.route.changes_headers else crossing(exchange)
+    if exchange.dropped is not None:  # the client's own secrets do not cross
+        offered = without_secret_protocols(b",".join(values(headers, PROTOCOLS)))
+        headers = [pair for pair in headers if pair[0] != PROTOCOLS] + ([(PROTOCOLS, offered)] if offered else [])
     return request_bytes(line, headers, HANDSHAKE_DROPPED, (), handshake_end(headers, key))
 
 
@@ -131,7 +137,8 @@ async def refuse(exchange: Exchange, connection: Connection, head: ResponseHead,
         raise RelayError(IDLE_TIMEOUT) from None
     exchange.response_bytes = len(body)
     own_id = b"x-request-id" if head.request_id is None else b"x-relaygate-request-id"
-    await answer(exchange, head.status, [*refusal_headers(head.headers), (own_id, exchange.request_id)], bytes(body))
+    headers = without_secret(head.headers, exchange.shown) if exchange.shown else head.headers
+    await answer(exchange, head.status, [*refusal_headers(headers), (own_id, exchange.request_id)], bytes(body))
 
 
 async def converse(exchange: Exchange, upstream: WebSocket, sockets: ClientSockets, protocol: str | None) -> None:

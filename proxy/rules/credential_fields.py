@@ -70,6 +70,28 @@ UNRESERVED = re.compile(r"[A-Za-z0-9._~-]{1,100}")  # RFC 3986 section 2.3
 SECRET = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]{0,16382}[\x21-\x7e])?")
 SEPARATOR = re.compile(rb"([&;])")
 
+# Browsers cannot set fields of a WebSocket's handshake, so APIs take secrets as names of subprotocols: behind a word
+# that says so (OpenAI: `openai-insecure-api-key.sk-...`; Kubernetes: `base64url.bearer.authorization.k8s.io.eyJ...`),
+# or as the one that follows such a word (Deepgram: `token, KEY`). Beginnings of keys tell the rest.
+SECRET_PROTOCOL = re.compile(
+    rb"(?i).*(?:api[-_]?key|bearer|token|authorization|secret|jwt|auth)[.=:~].+"
+    rb"|(?:sk-|pk-|rk-|xai-|gsk_|hf_|AIza|eyJ)[a-z0-9_.-]{12,}"
+)
+BEFORE_SECRETS = frozenset(
+    (
+        b"token",
+        b"bearer",
+        b"basic",
+        b"authorization",
+        b"auth",
+        b"apikey",
+        b"api-key",
+        b"api_key",
+        b"access_token",
+        b"jwt",
+    )
+)
+
 
 class Placement(NamedTuple):
     """Where a route's credential goes: into `field`, or into the query as `parameter`; one of them is empty.
@@ -124,10 +146,15 @@ def header(field: bytes, secret: str) -> Header:
     return field, value
 
 
-def with_parameter(query: bytes, name: bytes, secret: str) -> bytes:
-    """Returns a query with the credential as its last parameter."""
-    parameter = name + b"=" + quote_from_bytes(secret.encode(), safe="").encode()
+def with_parameter(query: bytes, name: bytes, quoted: bytes) -> bytes:
+    """Returns a query with the credential, as `in_query` writes it, as its last parameter."""
+    parameter = name + b"=" + quoted
     return query + b"&" + parameter if query else parameter
+
+
+def in_query(secret: str) -> bytes:
+    """Returns a secret as it stands in a query."""
+    return quote_from_bytes(secret.encode(), safe="").encode()
 
 
 def without_secrets(query: bytes, dropped: AbstractSet[bytes] = CLIENT_PARAMETERS) -> bytes:
@@ -146,6 +173,27 @@ def without_secrets(query: bytes, dropped: AbstractSet[bytes] = CLIENT_PARAMETER
     if len(kept) * 2 > len(pieces):
         return query
     return b"".join(separator + part for separator, part in kept)[len(kept[0][0]) if kept else 0 :]
+
+
+def without_secret_protocols(offered: bytes) -> bytes:
+    """Returns a `Sec-WebSocket-Protocol` without the members that carry a secret; empty where none is left."""
+    kept: list[bytes] = []
+    before = b""
+    for member in offered.split(b","):
+        name = member.strip()
+        secret = before in BEFORE_SECRETS or SECRET_PROTOCOL.fullmatch(name) is not None
+        before = name.lower()
+        if name and not secret and before not in BEFORE_SECRETS:
+            kept.append(name)
+    return b", ".join(kept)
+
+
+def without_secret(fields: list[Header], secret: bytes) -> list[Header]:
+    """Returns the fields of an answer without a secret that stood in the request's query.
+
+    Who redirects often repeats the whole query; so do fields that name the resource.
+    """
+    return [(name, value.replace(secret, b"***")) if secret in value else (name, value) for name, value in fields]
 
 
 def name_of(parameter: bytes) -> bytes:

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from proxy.shared_state.bans import KIND, BanStore, decode_ban, split_field
+from proxy.shared_state.bans import KIND, SEPARATOR, BanStore, decode_ban, split_field
 from proxy.shared_state.breaker import Guard, StoreUnavailable
 from proxy.shared_state.client import Client
 from proxy.shared_state.keys import BANS, BANS_CHANGES, BANS_VERSION
@@ -85,8 +85,9 @@ class BanView:
 
     def forget(self, credentials: set[str]) -> None:
         """Forgets the bans of credentials that are gone."""
+        names = {name.encode() for name in credentials}
         for table in (self._store.known, self._store.unshared):
-            for field in [field for field in table if split_field(field)[0] in credentials]:
+            for field in [field for field in table if field.partition(SEPARATOR)[0] in names]:
                 del table[field]
 
     async def _read_changes(self, number: int) -> bool:

@@ -21,7 +21,7 @@ from proxy.shared_state.credential_file import CredentialFile
 from proxy.shared_state.keys import CREDENTIALS, CREDENTIALS_CHANGES
 from proxy.shared_state.linked_key_pool import CredentialUser
 from proxy.shared_state.published import UNREADABLE
-from proxy.shared_state.published_credentials import CHUNK, GENERATION, Published, decode_credential, published
+from proxy.shared_state.published_credentials import CHUNK, GENERATION, Published, begun, decode_credential, published
 
 log = logging.getLogger("relaygate")
 
@@ -66,6 +66,7 @@ class CredentialView:
             for chunk in found.chunks():
                 self._give(chunk)
                 await asyncio.sleep(0)
+            self._user.complete = True
         except UNREADABLE:
             self._known = self._kept = None
 
@@ -89,7 +90,11 @@ class CredentialView:
         """Takes what is published and not in use yet. Raises StoreUnavailable, RedisError."""
         while True:
             found = await published(self._client, self._guard)
-            if found is None or found == self._known:
+            if found is None:
+                self._user.complete |= not await begun(self._client, self._guard)
+                return
+            if found == self._known:
+                self._user.complete = True
                 return
             known = self._known
             read = known is not None and follows(known, found) and await self._read_changes(known)

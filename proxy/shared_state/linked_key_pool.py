@@ -29,6 +29,9 @@ class CredentialUser(Protocol):
     A credential's ban may be told before the credential, and a change more than once.
     """
 
+    complete: bool
+    """Set once all that is published has been told, or it is known that nothing is."""
+
     def credentials_changed(self, changed: Sequence[Credential], gone: Sequence[str], /) -> None:
         """Takes some hundreds at most that are new or other ones, and ids of those that are gone, bans and all."""
 

@@ -115,6 +115,11 @@ async def published(client: Client, guard: Guard) -> Published | None:
     return Published(found, generation)
 
 
+async def begun(client: Client, guard: Guard) -> bool:
+    """Tells whether anything is published, or being written; else nobody has ever published there."""
+    return bool(await guard.call(lambda: client.hexists(CREDENTIALS, GENERATION)))  # type: ignore[arg-type,unused-ignore]
+
+
 async def _look(client: Client) -> Any:
     async with client.pipeline(transaction=True) as pipe:
         pipe.get(CREDENTIALS_VERSION)

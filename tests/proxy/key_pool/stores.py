@@ -62,6 +62,7 @@ def worker(store: SharedStore | None, clock: Clock, *credentials: Credential) ->
         pool.share(store, Away)
         store.workers.append(pool)
     pool.credentials_replaced(credentials)
+    pool.complete = True
     return pool
 
 

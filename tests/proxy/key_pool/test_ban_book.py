@@ -207,3 +207,18 @@ def test_many_bans_at_once_are_a_few_lines_and_a_number(caplog: pytest.LogCaptur
     assert len(lines) == 11
     assert lines[0] == "credential key0 is put aside: rate_limited (429), for 60 s"
     assert lines[-1] == "credentials: 40 further bans began or ended within a second"
+
+
+def test_a_ban_that_ended_long_ago_and_that_nobody_asks_for_goes() -> None:
+    async def dialogue(store: SlowStore, told: Told) -> None:
+        store.gate = asyncio.Semaphore(1000)
+        told.report()
+        await settled(store)
+        for wait_s, there in [(61, True), (told.book.settings.ban_max_s, False)]:
+            told.clock.now_s += wait_s
+            told.book.tick()
+            await settled(store)
+            assert (store.ban is not None, len(told.book) > 0) == (there, there)
+        assert told.written[-1] is None
+
+    play(dialogue)

@@ -7,7 +7,7 @@ from proxy.config import Algorithm, PoolGroup
 from proxy.config import KeyPool as Settings
 from proxy.key_pool.pool import Choice, KeyPool
 from proxy.key_pool.traces import Trace
-from proxy.rules.credentials import BanCause, Credential, Kind, Says, Verdict
+from proxy.rules.credentials import Ban, BanCause, Credential, Kind, Says, Verdict
 from proxy.rules.selection import Candidate
 from tests.proxy.key_pool.stores import Clock, SharedStore, keys, worker
 
@@ -150,6 +150,23 @@ def test_a_probe_whose_client_left_frees_the_key_for_the_next() -> None:
     play(dialogue)
 
 
+def test_what_is_still_being_written_of_a_probe_stops_no_other_choice() -> None:
+    async def dialogue() -> None:
+        clock, store = Clock(), SharedStore()
+        pool = worker(store, clock, *keys("a", "b"))
+        await say_of(pool, "a", RATE_LIMITED)
+        clock.now_s += 61
+        probe = await chosen(pool)
+        assert probe is not None
+        assert probe.probe is not None
+        pool.report(probe, MODEL, Verdict(Says.NOTHING), 0, clock.now_s, clock.now_s)
+        assert await name_of(pool) == "b"  # and not a loop that never ends, since nobody lets the writer run
+        await settled()
+        assert await name_of(pool) == "a"
+
+    play(dialogue)
+
+
 def test_a_client_s_fault_bans_nobody() -> None:
     async def dialogue() -> None:
         store = SharedStore()
@@ -186,6 +203,75 @@ def test_a_ban_for_a_model_leaves_the_others() -> None:
         await say_of(pool, "a", Verdict(Says.RATE_LIMITED, 60.0, for_model=True))
         assert {await name_of(pool) for _ in range(4)} == {"b"}
         assert {await name_of(pool, "other") for _ in range(4)} == {"a", "b"}
+
+    play(dialogue)
+
+
+def test_keys_that_are_dead_do_not_hide_one_whose_ban_for_a_model_has_ended() -> None:
+    async def dialogue() -> None:
+        clock = Clock()
+        names = [f"k{number}" for number in range(300)]
+        pool = worker(None, clock, *keys(*names))
+        for number, name in enumerate(names):
+            pool.ban_changed(name, MODEL, Ban(BanCause.RATE_LIMITED, clock.now_s, clock.now_s + 1 + number / 1000))
+        for name in names[:-1]:
+            pool.ban_changed(name, "", Ban(BanCause.DEAD, clock.now_s, clock.now_s + 3600))
+        assert await chosen(pool) is None
+        clock.now_s += 2
+        assert await name_of(pool) == names[-1]
+
+    play(dialogue)
+
+
+def test_another_group_moves_those_that_name_it_and_no_others() -> None:
+    async def dialogue() -> None:
+        clock = Clock()
+        pool = worker(None, clock, *keys("a"), *keys("b", group="new"))
+        pool.ban_changed("b", "", Ban(BanCause.DEAD, clock.now_s, clock.now_s + 60))
+        assert {await name_of(pool) for _ in range(4)} == {"a"}
+        pool.use(Settings(groups={"new": PoolGroup()}))
+        assert await pool.choose(("new",), MODEL, None, (), trace()) is None
+        assert pool.retry_after_s(("new",), MODEL) == 60
+        clock.now_s += 61
+        choice = await pool.choose(("new",), MODEL, None, (), trace())
+        assert choice is not None
+        assert choice.probe == ("b", "")
+        pool.use(Settings())
+        assert not pool.has_keys(("new",))
+        assert pool.retry_after_s((), MODEL) == 30  # its probe
+
+    play(dialogue)
+
+
+def test_a_disabled_key_s_ban_is_nobody_s_business() -> None:
+    async def dialogue() -> None:
+        clock = Clock()
+        pool = worker(None, clock, *keys("a", "b"))
+        pool.ban_changed("a", "", Ban(BanCause.DEAD, clock.now_s, clock.now_s + 60))
+        pool.credentials_changed([Credential("a", "secret-a", enabled=False)], [])
+        clock.now_s += 61
+        assert await name_of(pool) == "b"
+        first = pool.pick_first((), "", clock.now_s)
+        assert first is not None, "nobody is due"
+        pool.credentials_changed(keys("a"), [])
+        assert await name_of(pool) == "a"
+
+    play(dialogue)
+
+
+def test_a_selector_for_a_model_goes_with_its_last_ban() -> None:
+    async def dialogue() -> None:
+        clock = Clock()
+        names = [f"k{number}" for number in range(100)]
+        pool = worker(None, clock, *keys(*names))
+        for name in names[:-1]:
+            pool.ban_changed(name, MODEL, Ban(BanCause.RATE_LIMITED, clock.now_s, clock.now_s + 60))
+        assert await name_of(pool) == names[-1]
+        assert [model for _, model in pool._selectors] == ["", MODEL]
+        for name in names[:-1]:
+            pool.ban_changed(name, MODEL, None)
+        assert [model for _, model in pool._selectors] == [""]
+        assert len({await name_of(pool) for _ in range(100)}) == 100
 
     play(dialogue)
 
@@ -290,6 +376,19 @@ def test_keys_come_and_go() -> None:
     play(dialogue)
 
 
+def test_what_is_said_of_a_key_that_is_gone_is_nobody_s() -> None:
+    async def dialogue() -> None:
+        store = SharedStore()
+        pool = worker(store, Clock(), *keys("a"))
+        choice = await chosen(pool)
+        assert choice is not None
+        pool.credentials_changed([], ["a"])
+        await say(pool, choice, RATE_LIMITED)
+        assert (store.bans, pool.figures.take_counts(), len(pool.bans)) == ({}, [], 0)
+
+    play(dialogue)
+
+
 def test_another_algorithm_is_used_at_once() -> None:
     async def dialogue() -> None:
         pool = worker(SharedStore(), Clock(), *keys("a", "b"))
@@ -313,6 +412,19 @@ def test_a_secret_that_cannot_be_decrypted_bars_its_key(caplog: object) -> None:
         assert choice is not None
         assert pool.secret(choice.candidate) is None
         assert await chosen(pool) is None
+
+    play(dialogue)
+
+
+def test_without_redis_too_a_worker_grants_itself_one_probe() -> None:
+    async def dialogue() -> None:
+        clock, store = Clock(), SharedStore()
+        pool = worker(store, clock, *keys("a", "b"))
+        await say_of(pool, "a", RATE_LIMITED)
+        clock.now_s += 61
+        store.away = True
+        choices = await asyncio.gather(*(chosen(pool) for _ in range(4)))
+        assert sorted(choice.candidate.id for choice in choices if choice is not None) == ["a", "b", "b", "b"]
 
     play(dialogue)
 

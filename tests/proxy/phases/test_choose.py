@@ -8,10 +8,14 @@ import pytest
 
 from proxy.config import CredentialSource, Dialect
 from proxy.config import KeyPool as Settings
-from proxy.errors import NO_CREDENTIAL, ClientGone, RelayError
+from proxy.errors import NO_CREDENTIAL, ClientGone, RelayError, UpstreamClosed
 from proxy.key_pool.pool import KeyPool
+from proxy.phases.choose import Attempts
+from proxy.phases.route import route as route_phase
+from proxy.phases.tunnel import handshake
 from proxy.pipeline import relay
-from proxy.rules.credentials import BanCause, Credential, Kind
+from proxy.rules.credentials import Ban, BanCause, Credential, Kind
+from proxy.snapshot import RouteCredentials
 from tests.proxy.asgi import Client, Upstream, snapshot_of, turns
 from tests.proxy.key_pool.stores import Clock, SharedStore, keys, worker
 
@@ -32,6 +36,12 @@ class Story:
         self.pool = pool
         route = {"credential": CredentialSource.POOL, "dialect": Dialect.OPENAI} | route
         self.snapshot = snapshot_of(key_pool=pool, **route)
+
+    @property
+    def credentials(self) -> RouteCredentials:
+        [route] = self.snapshot.routes.routes()
+        assert route.credentials is not None
+        return route.credentials
 
     async def post(self, body: bytes = CHAT, **request: Any) -> tuple[Client, "asyncio.Task[None]"]:
         client = Client()
@@ -94,6 +104,38 @@ def test_the_credential_takes_the_place_of_the_client_s_secrets(
         assert shown in story.asked
         assert b"client" not in story.asked
         assert client.body == b"ok"
+
+    play(dialogue)
+
+
+@pytest.mark.parametrize("source", [CredentialSource.POOL, CredentialSource.FIXED])
+def test_a_redirect_does_not_tell_the_client_the_credential(upstream: Upstream, source: CredentialSource) -> None:
+    async def dialogue() -> None:
+        pool = pool_of("a")
+        pool.api_key = "secret-a"
+        story = Story(upstream, pool, credential=source, credential_field="?key")
+        client, task = await story.post()
+        await story.answer(
+            b"HTTP/1.1 307 Temporary Redirect\r\nLocation: /base/?key=secret-a\r\nContent-Length: 0\r\n\r\n"
+        )
+        await task
+        assert (b"location", b"/base/?key=***") in client.headers
+
+    play(dialogue)
+
+
+@pytest.mark.parametrize("via", [None, "relay"])
+def test_no_subprotocol_of_a_handshake_carries_the_client_s_secret(upstream: Upstream, via: str | None) -> None:
+    async def dialogue() -> None:
+        story = Story(upstream, pool_of("a"), via=via)
+        client = Client()
+        offered = b"realtime, openai-insecure-api-key.sk-client"
+        exchange = client.exchange(headers=[(b"sec-websocket-protocol", offered)])
+        route_phase(exchange, story.snapshot)
+        await Attempts(exchange, story.credentials).choose_first()
+        sent = handshake(exchange, b"key")
+        assert b"sec-websocket-protocol: realtime\r\n" in sent
+        assert b"client" not in sent
 
     play(dialogue)
 
@@ -171,6 +213,26 @@ def test_a_connection_cut_before_the_first_byte_is_tried_with_another_key(upstre
     play(dialogue)
 
 
+def test_a_later_attempt_tells_what_became_of_a_ban_that_began_meanwhile(upstream: Upstream) -> None:
+    async def dialogue() -> None:
+        clock = Clock()
+        pool = worker(None, clock, *keys("a", "b"))
+        pool.use(Settings(retry_delay_ms=0))
+        story = Story(upstream, pool)
+        client, task = await story.post()
+        clock.now_s += 1
+        pool.ban_changed("b", "", Ban(BanCause.OVERLOADED, clock.now_s, clock.now_s + 5))
+        clock.now_s += 1
+        await story.answer(BROKEN)
+        await story.answer(OK)
+        await task
+        await turns(20)
+        assert client.status == 200
+        assert pool.bans.get(("b", "")) is None
+
+    play(dialogue)
+
+
 def test_a_post_that_the_upstream_may_have_acted_on_goes_out_once_where_that_is_wanted(upstream: Upstream) -> None:
     async def dialogue() -> None:
         story = Story(upstream, pool_of("a", "b", retry_idempotent_only=True))
@@ -230,6 +292,24 @@ def test_a_repeat_after_an_idle_close_does_not_count_as_a_retry(upstream: Upstre
         await story.answer(OK)
         await task
         assert (client.status, story.exchange.attempts) == (200, 3)
+
+    play(dialogue)
+
+
+def test_idle_closes_are_not_believed_for_ever(upstream: Upstream) -> None:
+    async def dialogue() -> None:
+        story = Story(upstream, pool_of("a"), max_connections=1)
+        _, task = await story.post()
+        attempts = Attempts(story.exchange, story.credentials)
+        await attempts.choose_first()
+        for _ in range(2):
+            story.exchange.attempts += 1
+            await attempts.failed(UpstreamClosed(), reused=True)
+        story.exchange.attempts += 1
+        with pytest.raises(UpstreamClosed):
+            await attempts.failed(UpstreamClosed(), reused=True)
+        await story.answer(OK)
+        await task
 
     play(dialogue)
 
@@ -326,6 +406,42 @@ def test_of_several_sources_the_first_that_there_is(upstream: Upstream) -> None:
             assert b"authorization: %b\r\n" % shown in story.asked.removeprefix(before)
             await story.answer(OK)
             await task
+
+    play(dialogue)
+
+
+def test_until_the_keys_are_known_the_client_s_own_secret_does_not_stand_in_for_them(upstream: Upstream) -> None:
+    async def dialogue() -> None:
+        pool = pool_of()
+        pool.complete = False
+        story = Story(upstream, pool, credential=CredentialSource.AUTO)
+        _, task = await story.post(headers=SECRETS)
+        with pytest.raises(RelayError) as caught:
+            await task
+        assert caught.value.cause is NO_CREDENTIAL
+        assert upstream.connections == []
+
+    play(dialogue)
+
+
+def test_nor_does_it_where_no_key_can_be_decrypted(upstream: Upstream) -> None:
+    def broken(_secret: str, _purpose: str) -> str:
+        raise LookupError("another secret key")
+
+    async def dialogue() -> None:
+        pool = KeyPool(broken, Clock())
+        pool.credentials_changed(keys("a"), [])
+        story = Story(upstream, pool, credential=CredentialSource.AUTO)
+        for _ in range(2):
+            _, task = await story.post(headers=SECRETS)
+            with pytest.raises(RelayError) as caught:
+                await task
+            assert caught.value.cause is NO_CREDENTIAL
+        pool.credentials_changed([], ["a"])
+        _, task = await story.post(headers=SECRETS)
+        assert b"Bearer client" in story.asked
+        await story.answer(OK)
+        await task
 
     play(dialogue)
 

@@ -11,9 +11,12 @@ from proxy.rules.credential_fields import (
     CLIENT_PARAMETERS,
     credential_field,
     header,
+    in_query,
     is_presentable,
     placement,
     with_parameter,
+    without_secret,
+    without_secret_protocols,
     without_secrets,
 )
 
@@ -67,7 +70,7 @@ def test_a_query_is_cut_once_and_for_all(query: bytes) -> None:
     ("query", "result"), [(b"", b"key=a%2Bb%26c"), (b"alt=sse", b"alt=sse&key=a%2Bb%26c"), (b"a&", b"a&&key=a%2Bb%26c")]
 )
 def test_a_credential_is_the_last_parameter(query: bytes, result: bytes) -> None:
-    assert with_parameter(query, b"key", "a+b&c") == result
+    assert with_parameter(query, b"key", in_query("a+b&c")) == result
     assert dict(parse_qsl(result.decode()))["key"] == "a+b&c"
 
 
@@ -137,3 +140,24 @@ def test_the_names_of_secrets_are_in_lower_case_and_cookies_are_among_them() -> 
         b"proxy-authorization",
         b"cookie",
     } <= CLIENT_FIELDS
+
+
+@pytest.mark.parametrize(
+    ("offered", "crosses"),
+    [
+        (b"realtime, openai-insecure-api-key.CANARY, openai-beta.realtime-v1", b"realtime, openai-beta.realtime-v1"),
+        (b"base64url.bearer.authorization.k8s.io.CANARY,v4.channel.k8s.io", b"v4.channel.k8s.io"),
+        (b"token,CANARY", b""),
+        (b"chat, Bearer , CANARY , graphql-transport-ws", b"chat, graphql-transport-ws"),
+        (b"chat,sk-CANARY1234567890", b"chat"),
+        (b"mqtt, wamp.2.json,ocpp1.6", b"mqtt, wamp.2.json, ocpp1.6"),
+        (b"", b""),
+    ],
+)
+def test_no_subprotocol_carries_a_client_s_secret(offered: bytes, crosses: bytes) -> None:
+    assert without_secret_protocols(offered) == crosses
+
+
+def test_an_answer_does_not_repeat_the_relay_s_own_secret() -> None:
+    fields = [(b"location", b"https://up.example/v1/?a=1&key=" + CANARY), (b"date", b"today")]
+    assert without_secret(fields, CANARY) == [(b"location", b"https://up.example/v1/?a=1&key=***"), (b"date", b"today")]

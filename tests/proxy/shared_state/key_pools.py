@@ -34,6 +34,7 @@ class Told:
     """What a key pool was told: all that it knows by now, and call by call."""
 
     def __init__(self) -> None:
+        self.complete = False
         self.credentials: dict[str, Credential] = {}
         self.bans: dict[tuple[str, str], Ban] = {}
         self.told: list[object] = []

@@ -20,7 +20,7 @@ from proxy.shared_state.credential_file import CredentialFile
 from proxy.shared_state.credential_view import CredentialView
 from proxy.shared_state.keys import CREDENTIALS, CREDENTIALS_CHANGES
 from proxy.shared_state.published import Mark
-from proxy.shared_state.published_credentials import CHUNK, Replace, publish_credentials
+from proxy.shared_state.published_credentials import CHUNK, GENERATION, UNFINISHED, Replace, publish_credentials
 from tests.proxy.shared_state.key_pools import BANNED, Told, credential
 from tests.redis_servers import DEADLINE_S, EMBEDDED, beside, connected, redis_at, until
 
@@ -93,6 +93,24 @@ def test_all_are_read_and_then_what_changes(url: str, file: Path) -> None:
         assert await played.sees(other, C)
         assert await played.sees(other, C)
         assert played.told.told == [(["k2", "k3"], []), ([], ["k1"])]
+
+    play(url, file, story)
+
+
+def test_it_is_known_when_all_has_been_told_or_that_there_is_nothing(url: str, file: Path) -> None:
+    async def story(played: Played) -> None:
+        await played.view.begin()
+        assert not played.told.complete
+        await played.other.hset(CREDENTIALS, GENERATION, UNFINISHED + b"1")
+        await played.view.refresh()
+        assert not played.told.complete, "it is being written"
+        await played.whole(1, A, B)
+        assert await played.sees(A, B)
+        assert played.view._user.complete
+        await played.other.flushall()
+        nothing = Told()
+        await played.new_view(nothing).refresh()
+        assert nothing.complete
 
     play(url, file, story)
 
