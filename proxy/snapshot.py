@@ -15,6 +15,7 @@ from proxy.dialects import Api
 from proxy.key_pool.pool import KeyPool
 from proxy.rules.credential_fields import Placement, placement
 from proxy.rules.framing import NOT_COPIED
+from proxy.rules.headers import Header
 from proxy.rules.own_paths import Own, own_paths
 from proxy.rules.routing import RouteTable
 from proxy.statistics import UNMATCHED
@@ -26,14 +27,15 @@ from proxy.upstream.pool import Pool, Pools
 class RouteCredentials(msgspec.Struct, frozen=True, gc=False):
     """Which credentials a route's requests go out with.
 
-    `dropped` are the fields of a usual request that do not cross. `groups` are those of the key pool that may be used;
-    none: all.
+    `headers` are those that present a credential, by its id, as far as they have been made. `dropped` are the fields of
+    a usual request that do not cross. `groups` are those of the key pool that may be used; none: all.
     """
 
     source: CredentialSource
     key_pool: KeyPool
     api: Api
     placement: Placement
+    headers: Mapping[str, Header]
     dropped: frozenset[bytes]
     groups: tuple[str, ...]
 
@@ -129,7 +131,8 @@ def compile_credentials(route: Route, host: str, key_pool: KeyPool) -> RouteCred
     field = route.credential_field or api.credential_field.decode()
     place = placement(field)
     dropped = NOT_COPIED | place.dropped_fields
-    return RouteCredentials(route.credential, key_pool, api, place, dropped, route.pool_groups)
+    headers = key_pool.headers(place.field)
+    return RouteCredentials(route.credential, key_pool, api, place, headers, dropped, route.pool_groups)
 
 
 def origin_of(route: Route, server: Server) -> Origin:

@@ -97,6 +97,7 @@ class KeyPool:
         self._next_end_s = math.inf
         """When the first of all bans ends, or an earlier time."""
         self._figures_matter = False
+        self._affinity = False
         self._ends: dict[tuple[str, str], list[tuple[float, str]]] = {}
         """Heaps by group and model: when a ban ends, and whose. What is no longer true is left out when it comes up."""
         self._all_ends: list[tuple[float, Field]] = []
@@ -108,7 +109,8 @@ class KeyPool:
         """Of credentials that are put aside."""
         self._models: dict[str, None] = {}
         """Models that some credential has been used for with success, the latest last."""
-        self._banned_models: Counter[str] = Counter()
+        self.banned_models: Counter[str] = Counter()
+        """How many bans there are for one model; where there are any, a choice depends on what a request is for."""
         self._group_causes: dict[str, Counter[str]] = {}
         self.bans = BanBook(Alone(), LookupError, now_s, self._ban_changed, self._ban_written)
 
@@ -127,6 +129,7 @@ class KeyPool:
             return
         self.settings = self.bans.settings = settings
         self._figures_matter = settings.algorithm not in FIXED_ORDER
+        self._affinity = self.wants_affinity
         if other := settings.groups.keys() ^ before.groups.keys():
             for credential in [each for each in self._credentials.values() if each.group in other]:
                 self._take(credential)
@@ -152,7 +155,7 @@ class KeyPool:
         self._noted.clear()
         self._causes.clear()
         self._group_causes.clear()
-        self._banned_models.clear()
+        self.banned_models.clear()
         for credential in wanted.values():
             self._take(credential)
 
@@ -189,17 +192,12 @@ class KeyPool:
             found = self._tiers[allowed] = tiers(self.settings.groups, self.settings, allowed, used)
         return found
 
-    @property
-    def asks_for_models(self) -> bool:
-        """Whether some ban is for one model, so that a choice depends on what a request is for."""
-        return bool(self._banned_models)
-
     def pick_first(self, allowed: Groups, model: str, now_s: float) -> Candidate | None:
         """Returns the credential that is next; None where that is not all there is to be thought of.
 
-        `model` may be ALL_MODELS unless `asks_for_models`.
+        `model` may be ALL_MODELS unless there are `banned_models`.
         """
-        if now_s >= self._next_end_s or self.wants_affinity:
+        if now_s >= self._next_end_s or self._affinity:
             return None
         for groups in self._tiers.get(allowed, ()):
             found = self._selectors.get((groups, ALL_MODELS))
@@ -259,9 +257,13 @@ class KeyPool:
             self._secrets[candidate.id] = found
         return found
 
+    def headers(self, field: bytes) -> dict[str, Header]:
+        """Returns the fields of this name that `header` has made, by credential; it lives as long as the pool."""
+        return self._headers.setdefault(field, {})
+
     def header(self, candidate: Candidate, placement: Placement) -> Header | None:
         """Returns the field that presents a credential, made once; None where it cannot be."""
-        made = self._headers.setdefault(placement.field, {})
+        made = self.headers(placement.field)
         found = made.get(candidate.id)
         if found is None:
             secret = self.secret(candidate)
@@ -593,16 +595,16 @@ class KeyPool:
         if before is not None:
             causes[before] -= 1
             if field[1]:
-                self._banned_models[field[1]] -= 1
-                if not self._banned_models[field[1]]:
-                    del self._banned_models[field[1]]
+                self.banned_models[field[1]] -= 1
+                if not self.banned_models[field[1]]:
+                    del self.banned_models[field[1]]
                     for key in [key for key in self._selectors if key[1] == field[1]]:
                         del self._selectors[key]
         if ban is not None:
             self._causes[field] = ban.cause
             causes[ban.cause] += 1
             if field[1]:
-                self._banned_models[field[1]] += 1
+                self.banned_models[field[1]] += 1
 
     def _ban_written(self, field: Field, before: Ban | None, ban: Ban | None) -> None:  # noqa: ARG002
         self.figures.note(field, ban, self.now_s())

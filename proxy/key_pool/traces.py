@@ -5,7 +5,6 @@ values are enough (`Passed`); the others have a `Trace`.
 """
 
 from collections import deque
-from typing import NamedTuple
 
 import msgspec
 
@@ -54,18 +53,13 @@ class Trace(msgspec.Struct):
     ending: str = ""
 
 
-class Passed(NamedTuple):
-    """A request whose first credential did."""
+Passed = tuple[bytes, str, str, float, int]
+"""A request whose first credential did: its id, its route's prefix, the credential, when it began, the status."""
 
-    request_id: bytes
-    route: str
-    credential: str
-    began_s: float
-    status: int
 
-    def trace(self) -> Trace:
-        attempt = Try(self.credential, "", 0.0, self.status, "success")
-        return Trace(self.request_id.decode(), self.route, "", "", 0, self.began_s, [], [attempt])
+def trace_of(passed: Passed) -> Trace:
+    request_id, route, credential, began_s, status = passed
+    return Trace(request_id.decode(), route, "", "", 0, began_s, [], [Try(credential, "", 0.0, status, "success")])
 
 
 class Traces:
@@ -81,7 +75,7 @@ class Traces:
         """Returns the traces of a request's id, which a client may have given to several, the newest first."""
         name = request_id.encode()
         found = [trace for trace in self._traces if trace.request_id == request_id]
-        found += [passed.trace() for passed in self._passed if passed.request_id == name]
+        found += [trace_of(passed) for passed in self._passed if passed[0] == name]
         return sorted(found, key=lambda trace: trace.began_s, reverse=True)
 
     def answer(self, question: bytes) -> bytes | None:

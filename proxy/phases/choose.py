@@ -12,7 +12,7 @@ from proxy.config import CredentialSource
 from proxy.errors import NO_CREDENTIAL, RelayError, Source
 from proxy.exchange import Exchange
 from proxy.key_pool.pool import Choice
-from proxy.key_pool.traces import Passed, Trace, Try
+from proxy.key_pool.traces import Trace, Try
 from proxy.rules.credential_fields import Placement, header, in_query, with_parameter, without_secrets
 from proxy.rules.credentials import ALL_MODELS, Says, Verdict
 from proxy.rules.framing import NOT_COPIED
@@ -93,26 +93,16 @@ def present(exchange: Exchange, place: Placement, secret: str, field: Header | N
 class Attempts:
     """The attempts of one request with credentials of the key pool, from the first choice to the answer."""
 
-    __slots__ = (
-        "_attempt_s",
-        "_candidate",
-        "_choice",
-        "_credentials",
-        "_exchange",
-        "_keeps_body",
-        "_model",
-        "_open",
-        "_pause_s",
-        "_pool",
-        "_refusals",
-        "_repeats",
-        "_settings",
-        "_target",
-        "_trace",
-        "_tried",
-        "began_s",
-        "needs_fresh",
-    )
+    _model: str | None = None
+    _trace: Trace | None = None
+    _choice: Choice | None = None  # None for the first one, where that was the one that came
+    _candidate: Candidate
+    _refusals = 0
+    _repeats = 0
+    _pause_s = 0.0
+    _open = False
+    needs_fresh = False
+    """Whether the next attempt is to have a fresh connection, since a reused one closed."""
 
     def __init__(self, exchange: Exchange, credentials: RouteCredentials) -> None:
         """Strips the request, whose body has been received as far as it is kept."""
@@ -121,25 +111,15 @@ class Attempts:
         self._pool = credentials.key_pool
         self._settings = credentials.key_pool.settings
         self._keeps_body = exchange.body_received
-        self._model: str | None = None
-        self._trace: Trace | None = None
-        self._choice: Choice | None = None
-        self._candidate: Candidate
         self._tried: list[Candidate] = []
-        self._refusals = 0
-        self._repeats = 0
-        self._pause_s = 0.0
-        self._open = False
         self.began_s = self._attempt_s = self._pool.now_s()
-        self.needs_fresh = False
-        """Whether the next attempt is to have a fresh connection, since a reused one closed."""
         strip(exchange, credentials)
         self._target = exchange.target
 
     def chooses_at_once(self) -> bool:
         """Chooses the first credential, where nothing speaks against the first that comes."""
         pool = self._pool
-        model = self.model if pool.asks_for_models else ALL_MODELS
+        model = self.model if pool.banned_models else ALL_MODELS
         candidate = pool.pick_first(self._credentials.groups, model, self.began_s)
         return candidate is not None and self._takes(candidate)
 
@@ -190,9 +170,7 @@ class Attempts:
             if candidate.successes % LEARNED_EACH == 1:
                 pool.know(self.model)
             exchange = self._exchange
-            pool.traces.pass_by(
-                Passed(exchange.request_id, exchange.route.prefix, candidate.id, self.began_s, head.status)
-            )
+            pool.traces.pass_by((exchange.request_id, exchange.route.prefix, candidate.id, self.began_s, head.status))
         else:
             self._report(SUCCESS, head.status)
         return True
@@ -286,7 +264,7 @@ class Attempts:
                 return False
             secret = found
         else:
-            field = self._pool.header(candidate, place)
+            field = self._credentials.headers.get(candidate.id) or self._pool.header(candidate, place)
             if field is None:
                 return False
         self._candidate = candidate

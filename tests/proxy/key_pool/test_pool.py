@@ -348,7 +348,7 @@ def test_a_first_choice_that_nothing_speaks_against_is_like_any_other() -> None:
         assert picked() == {"a", "b"}
         await say_of(pool, "a", SUCCESS, 200)
         await say_of(pool, "a", Verdict(Says.RATE_LIMITED, 60.0, for_model=True))
-        assert pool.asks_for_models
+        assert pool.banned_models
         assert picked(MODEL) == {"b"}
         assert picked("other") == {"a", "b"}
         await say_of(pool, "b", RATE_LIMITED)
