@@ -38,6 +38,9 @@ MODELS_MAX = 1000
 LOOKED_AT_MAX = 1000
 """Of credentials that are put aside softly, where nothing else is left."""
 
+BARS_TOLD = 10
+"""Of credentials that cannot be used, so many a second have a line of their own."""
+
 FIXED_ORDER = frozenset((Algorithm.ROUND_ROBIN, Algorithm.RANDOM, Algorithm.CACHE_AFFINITY))
 """Algorithms for which it makes no difference how a credential was used."""
 
@@ -85,6 +88,8 @@ class KeyPool:
         """The group of each of them."""
         self._secrets: dict[str, str] = {}
         self._headers: dict[tuple[str, bytes], Header] = {}
+        self._fields: set[bytes] = set()
+        """In which header fields credentials were presented; there are as many as ways of routes."""
         self._tiers: dict[Groups, list[Groups]] = {}
         self._selectors: dict[tuple[Groups, str], Selector] = {}
         self._next_end_s = math.inf
@@ -95,6 +100,8 @@ class KeyPool:
         self._soft: dict[str, dict[Field, Candidate]] = {}
         self._causes: dict[Field, str] = {}
         """Of credentials that are put aside."""
+        self._bars = 0
+        """How many credentials were found unusable since the last tick."""
         self._models: dict[str, None] = {}
         """Models that some credential has been used for with success, the latest last."""
         self._banned_models: Counter[str] = Counter()
@@ -241,6 +248,7 @@ class KeyPool:
                 return None
             try:
                 found = self._headers[key] = header(placement.field, secret)
+                self._fields.add(placement.field)
             except ValueError as error:
                 self._bar(candidate, error)
         return found
@@ -275,6 +283,13 @@ class KeyPool:
             if (end := self._first_end(group, each)) is not None
         ]
         return max(0.0, min(ends) - now_s) if ends else None
+
+    def tick(self) -> None:
+        """To be called once a second: lines of the log that were held back become a number."""
+        self.bans.tick()
+        if self._bars > BARS_TOLD:
+            log.error("credentials: %d further cannot be used", self._bars - BARS_TOLD)
+        self._bars = 0
 
     # ---- choosing ---------------------------------------------------------------------------------------------------
 
@@ -413,7 +428,10 @@ class KeyPool:
         return found
 
     def _bar(self, candidate: Candidate, error: Exception) -> None:
-        log.error("credential %s is not used: %s", candidate.id, error)
+        """Takes a credential out until it is published anew."""
+        self._bars += 1
+        if self._bars <= BARS_TOLD:
+            log.error("credential %s is not used: %s", candidate.id, error)
         self._discard(candidate)
 
     def know(self, model: str) -> None:
@@ -459,8 +477,8 @@ class KeyPool:
 
     def _forget_secret(self, name: str) -> None:
         self._secrets.pop(name, None)
-        for key in [key for key in self._headers if key[0] == name]:
-            del self._headers[key]
+        for field in self._fields:
+            self._headers.pop((name, field), None)
 
     def _discard(self, candidate: Candidate) -> None:
         """Takes a candidate out of its group, and out of all choices."""

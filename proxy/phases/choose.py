@@ -27,6 +27,8 @@ ERROR_BODY_BYTES_MAX = 64 * 1024
 ERROR_BODY_TIMEOUT_S = 2.0
 LEARNED_EACH = 16
 """Of so many successes one is looked at for its model; a model that is used is known soon enough."""
+UNUSABLE_MAX = 100
+"""So many credentials that cannot be decrypted are passed over for one attempt: all others wait meanwhile."""
 SUCCESS = Verdict(Says.SUCCESS)
 NOTHING = Verdict(Says.NOTHING)
 FAILED = Verdict(Says.FAILED)
@@ -254,13 +256,14 @@ class Attempts:
         if pool.wants_affinity:
             exchange = self._exchange
             affinity = credentials.api.affinity(exchange.scope["raw_path"], exchange.first_piece)
-        while True:
+        for _ in range(UNUSABLE_MAX):
             choice = await pool.choose(credentials.groups, self.model, affinity, self._tried, self.trace)
             if choice is None:
                 return False
             if self._takes(choice.candidate):
                 self._choice = choice
                 return True
+        return False
 
     def _takes(self, candidate: Candidate) -> bool:
         """Presents a credential in the request, unless it cannot be decrypted."""
