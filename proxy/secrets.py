@@ -3,9 +3,9 @@
 Fernet (AES-128-CBC with HMAC-SHA-256) under one key or several: the first encrypts, all of them decrypt, so a key is
 rotated (`rotation.py`) by putting a new one in front and writing every secret anew with `reencrypt`. Keys come from
 RELAYGATE_SECRET_KEY or, where that is empty, from a file that the first start makes for its owner alone. The file is
-looked at for each secret, so that a process that runs while a key is rotated knows the new one from the start. Keys that
-leave the file are known for some minutes more to the processes that have used it: what was published under them is
-published anew only after that.
+looked at for each secret, so that a process that runs while a key is rotated knows the new one from the start. What was
+published under the old one is published anew only after that has left the file, so whoever has used the old one can
+decrypt with it for some minutes more.
 
 Each secret has a **purpose**, such as `credential:42`, without which it is not decrypted. Fernet has no associated
 data, so the purpose stands in the text that is encrypted and thereby authenticated, before a NUL: whoever can write the

@@ -19,7 +19,7 @@ from proxy.config import Algorithm
 from proxy.config import KeyPool as Settings
 from proxy.key_pool.ban_book import Alone, BanBook, Field, Report
 from proxy.key_pool.figures import Figures
-from proxy.key_pool.traces import Look, Trace, Traces
+from proxy.key_pool.traces import PASSED_OVER_MAX, Look, Over, Trace, Traces
 from proxy.rules.bans import Answered, due, elsewhere, is_soft, scope, usable
 from proxy.rules.credential_fields import Placement, header
 from proxy.rules.credentials import ALL_MODELS, Ban, Credential, Kind, Says, Verdict
@@ -37,6 +37,9 @@ MODELS_MAX = 1000
 """Names of models that are remembered. Clients name them, and may name anything."""
 LOOKED_AT_MAX = 1000
 """Of credentials that are put aside softly, where nothing else is left."""
+
+LOOKED_AT_FOR_TRACE_MAX = 100
+"""The same, to name them in a trace."""
 
 BARS_TOLD = 10
 """Of credentials that cannot be used, so many a second have a line of their own."""
@@ -318,8 +321,21 @@ class KeyPool:
         if self._causes:
             for group in groups:
                 for cause, count in self._group_causes.get(group, {}).items():
-                    banned[cause] = banned.get(cause, 0) + count
-        return Look(groups, total, len(self._selector(groups, model)), len(tried), banned)
+                    if count:
+                        banned[cause] = banned.get(cause, 0) + count
+        usable_now = len(self._selector(groups, model))
+        return Look(groups, total, usable_now, len(tried), banned, passed_over=self._passed_over(groups, model))
+
+    def _passed_over(self, groups: Groups, model: str) -> list[Over]:
+        """Returns some of those that are put aside; not all are looked at."""
+        found: list[Over] = []
+        for field in islice(self._causes, LOOKED_AT_FOR_TRACE_MAX):
+            ban = self.bans.get(field)
+            if ban is not None and self._home.get(field[0]) in groups and field[1] in (ALL_MODELS, model):
+                found.append(Over(*field, ban.cause, ban.until_s))
+                if len(found) == PASSED_OVER_MAX:
+                    break
+        return found
 
     def _pick(
         self, groups: Groups, model: str, affinity: bytes | None, tried: Collection[Candidate]

@@ -10,13 +10,27 @@ from typing import NamedTuple
 import msgspec
 
 TRACES_MAX = 10_000
+PASSED_OVER_MAX = 20
+"""So many banned credentials of a look are named; the others are counted."""
+
+
+class Over(msgspec.Struct):
+    """A credential that was passed over since it is banned: why, and until when (seconds since 1970).
+
+    `model` is empty where the ban is of all models.
+    """
+
+    credential: str
+    model: str
+    cause: str
+    until_s: float
 
 
 class Look(msgspec.Struct):
     """What was found when a credential was looked for in a tier.
 
     Of `total` credentials `usable` could be chosen, `tried` were left out since this request had them before; `banned`
-    are the bans of the others, by cause. `how` is selected, probe or last resort.
+    are the bans of the others, by cause, and `passed_over` the first of those. `how` is selected, probe or last resort.
     """
 
     groups: tuple[str, ...]
@@ -26,10 +40,14 @@ class Look(msgspec.Struct):
     banned: dict[str, int]
     chosen: str = ""
     how: str = ""
+    passed_over: list[Over] = []
 
 
 class Try(msgspec.Struct):
-    """One attempt: with which credential, what was answered (0: nothing), what that says of the credential."""
+    """One attempt: with which credential, what was answered (0: nothing), what that says of the credential.
+
+    `ended_s` is 0 where that was not noted, since there was but one attempt.
+    """
 
     credential: str
     backend: str
@@ -62,10 +80,15 @@ class Passed(NamedTuple):
     credential: str
     began_s: float
     status: int
+    backend: bytes
+    algorithm: str
+    version: int
 
     def trace(self) -> Trace:
-        attempt = Try(self.credential, "", 0.0, self.status, "success")
-        return Trace(self.request_id.decode(), self.route, "", "", 0, self.began_s, [], [attempt])
+        attempt = Try(self.credential, self.backend.decode(), 0.0, self.status, "success")
+        return Trace(
+            self.request_id.decode(), self.route, "", self.algorithm, self.version, self.began_s, [], [attempt]
+        )
 
 
 class Traces:

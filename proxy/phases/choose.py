@@ -182,8 +182,18 @@ class Attempts:
             if candidate.successes % LEARNED_EACH == 1:
                 pool.know(self.model)
             exchange = self._exchange
+            route = exchange.route
             pool.traces.pass_by(
-                Passed(exchange.request_id, exchange.route.prefix, candidate.id, self.began_s, head.status)
+                Passed(
+                    exchange.request_id,
+                    route.prefix,
+                    candidate.id,
+                    self.began_s,
+                    head.status,
+                    route.authority,
+                    self._settings.algorithm,
+                    pool.version(),
+                )
             )
         else:
             self._report(SUCCESS, head.status)

@@ -8,7 +8,7 @@ import pytest
 from proxy.config import Algorithm, PoolGroup
 from proxy.config import KeyPool as Settings
 from proxy.key_pool.pool import BARS_TOLD, Choice, KeyPool
-from proxy.key_pool.traces import Trace
+from proxy.key_pool.traces import Over, Trace
 from proxy.rules.credential_fields import Placement
 from proxy.rules.credentials import BanCause, Credential, Kind, Says, Verdict
 from proxy.rules.selection import Candidate
@@ -332,5 +332,21 @@ def test_without_redis_a_worker_decides_alone() -> None:
         await say(pool, probe, SUCCESS, 200)
         store.away = False
         assert await name_of(pool) == "a"
+
+    play(dialogue)
+
+
+def test_a_trace_names_who_was_passed_over_and_why() -> None:
+    async def dialogue() -> None:
+        pool = worker(None, Clock(), *keys("a", "b"), *keys("c", group="other"))
+        await say_of(pool, "a", RATE_LIMITED)
+        told = trace()
+        await pool.choose((), MODEL, None, (), told)
+        over = Over("a", "", BanCause.RATE_LIMITED, pool.now_s() + 60)
+        assert [(look.banned, look.passed_over) for look in told.looks] == [({"rate_limited": 1}, [over])]
+        pool.ban_changed("a", "", None)
+        told = trace()
+        await pool.choose((), MODEL, None, (), told)
+        assert [(look.banned, look.passed_over) for look in told.looks] == [({}, [])]
 
     play(dialogue)
