@@ -267,7 +267,7 @@ def test_what_a_route_cannot_say_of_credentials(route: str, message: str) -> Non
         ("{groups: [a]}", "f.yaml:1: key_pool.groups: found a list, expected a mapping"),
         (
             "{retry_statuses: [200]}",
-            "f.yaml:1: key_pool.retry_statuses: found a list, expected a list of integers from 400 to 599",
+            "f.yaml:1: key_pool.retry_statuses[0]: found 200, expected an integer from 400 to 599",
         ),
     ],
 )
