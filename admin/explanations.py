@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 from redis.exceptions import RedisError
 
+from admin.rules.explained import explained
 from proxy.shared_state.breaker import Guard, StoreUnavailable
 from proxy.shared_state.client import Client
 from proxy.shared_state.questions import EXPLAIN, Question, ask
@@ -34,4 +35,5 @@ def _traces(answer: bytes) -> list[Any]:
         found = msgspec.json.decode(answer)
     except msgspec.DecodeError:  # of another version
         return []
-    return found if isinstance(found, list) else [found]
+    traces = found if isinstance(found, list) else [found]
+    return [explained(trace) if isinstance(trace, dict) else trace for trace in traces]

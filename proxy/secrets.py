@@ -3,7 +3,9 @@
 Fernet (AES-128-CBC with HMAC-SHA-256) under one key or several: the first encrypts, all of them decrypt, so a key is
 rotated (`rotation.py`) by putting a new one in front and writing every secret anew with `reencrypt`. Keys come from
 RELAYGATE_SECRET_KEY or, where that is empty, from a file that the first start makes for its owner alone. The file is
-looked at for each secret, so that a process that runs while a key is rotated knows the new one from the start.
+looked at for each secret, so that a process that runs while a key is rotated knows the new one from the start. What was
+published under the old one is published anew only after that has left the file, so whoever has used the old one can
+decrypt with it for some minutes more.
 
 Each secret has a **purpose**, such as `credential:42`, without which it is not decrypted. Fernet has no associated
 data, so the purpose stands in the text that is encrypted and thereby authenticated, before a NUL: whoever can write the
@@ -16,7 +18,8 @@ import os
 import re
 import stat
 import tempfile
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
@@ -26,6 +29,8 @@ from proxy.config import ConfigError
 VARIABLE = "RELAYGATE_SECRET_KEY"
 KEY_FILE = "secret.key"
 """In the data directory."""
+KEPT_S = 300.0
+"""How long keys that have left the file still decrypt; to publish 100,000 secrets anew takes seconds."""
 _FORM = "expected 32 bytes in URL-safe base64, which is 44 characters"
 
 
@@ -85,17 +90,32 @@ class Secrets:
 class FileSecrets(Secrets):
     """Secrets whose keys lie in a file, which may be replaced while they are in use. Raises ConfigError, OSError."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, now_s: Callable[[], float] = time.monotonic) -> None:
         self._path = path
+        self._now_s = now_s
         self._seen = _signature(path)
+        self._left: dict[str, float] = {}
+        """Keys that have left the file, and until when they decrypt."""
         super().__init__(_split(_read(path)), str(path))
+
+    def decrypt(self, text: str, purpose: str) -> str:
+        try:
+            return super().decrypt(text, purpose)
+        except SecretError:
+            left = [key for key, until_s in self._left.items() if self._now_s() < until_s]
+            if not left:
+                raise
+        return Secrets(left, self.where).decrypt(text, purpose)
 
     def _current(self) -> MultiFernet:
         with contextlib.suppress(OSError):  # of a file that is gone, the keys are still known
             seen = _signature(self._path)
             if seen != self._seen:
+                before = self.keys
                 self._fernet = self._use(_split(_read(self._path)))
                 self._seen = seen
+                until_s = self._now_s() + KEPT_S
+                self._left |= {key: until_s for key in before if key not in self.keys}
         return self._fernet
 
     def replace_keys(self, keys: Sequence[str]) -> None:

@@ -207,7 +207,7 @@ class Worker:
         self._ticks += 1
         if self._ticks % SWEEP_TICKS == 0:
             self.pools.sweep()
-            self.key_pool.bans.tick()
+            self.key_pool.tick()
             for exchange in self.young:
                 if exchange.congested:
                     exchange.watch = exchange.watch or self.loop.create_task(self._watch_congested(exchange))

@@ -10,12 +10,16 @@ from admin.answers import Answer, documented
 from admin.context import AdminRequest, key_services_of
 
 RequestId = Annotated[
-    str, Parameter(pattern=r"^[!-.0-~]{1,200}$", description="As the answer's `X-Request-Id` has it.")
+    str,
+    Parameter(
+        pattern=r"^[!-.0-~]{1,200}$",
+        description="As the answer's `X-Request-Id` has it, or `X-Relaygate-Request-Id` where the upstream sent one.",
+    ),
 ]
 
 
 class Explanation(Answer, frozen=True, kw_only=True):
-    """What the worker that had the request remembers of it."""
+    """What the worker that had the request remembers of it, with a `message` in words beside the values."""
 
     data: dict[str, Any]
 

@@ -224,7 +224,10 @@ def _read(text: str, group: str | None) -> list[key_lists.Read]:
             values.group_id(group)
         except ValueError:
             raise unknown_group() from None
-    return key_lists.read(text, group or DEFAULT_GROUP)
+    read = key_lists.read(text, group or DEFAULT_GROUP)
+    if len(read) == 1 and isinstance(read[0], InvalidLine) and read[0].reason == key_lists.NO_LIST:
+        raise answers.bad_request(f"the body: {read[0].reason}")
+    return read
 
 
 class _Beside(msgspec.Struct):

@@ -65,8 +65,11 @@ def value(type_: Any, given: Any, where: str) -> Any:
     try:
         return msgspec.convert(given, type_, strict=True)
     except msgspec.ValidationError:
-        expected = _expectation(inspect.type_info(type_))
-        raise BodyError(f"{where}: found {_found(given)}, expected {expected}") from None
+        info = inspect.type_info(type_)
+        if wrong := structs.wrong_item(type_, given):
+            place, info = wrong
+            given, where = given[place], f"{where}[{place}]"
+        raise BodyError(f"{where}: found {_found(given)}, expected {_expectation(info)}") from None
 
 
 def _built(struct: type[AnyStruct], given: dict[str, Any], prefix: str) -> AnyStruct:

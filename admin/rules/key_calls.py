@@ -9,18 +9,14 @@ from dataclasses import dataclass, field
 from enum import Enum
 from urllib.parse import quote, urlsplit
 
+from proxy import dialects
 from proxy.config import CredentialSource, Dialect, Route, UpstreamTls
+from proxy.rules import credential_fields
 
 # A base that ends with the version of the API has it already.
 _VERSIONED = re.compile(r"/v\d+[a-z0-9]*$")
 _VERSIONS = {Dialect.GEMINI: "/v1beta"}
-_FIELDS = {Dialect.ANTHROPIC: "x-api-key", Dialect.GEMINI: "x-goog-api-key"}
 _EXTRA = {Dialect.ANTHROPIC: {"anthropic-version": "2023-06-01"}}
-_HOSTS = (
-    ("anthropic.com", Dialect.ANTHROPIC),
-    ("googleapis.com", Dialect.GEMINI),
-    ("openai.com", Dialect.OPENAI),
-)
 _PROVIDERS = {"anthropic": Dialect.ANTHROPIC, "gemini": Dialect.GEMINI, "openai": Dialect.OPENAI}
 _USING = (CredentialSource.POOL, CredentialSource.AUTO)
 
@@ -63,8 +59,7 @@ def dialect_of(route: Route) -> Dialect:
     """Returns what the route says, or what its target's host tells."""
     if route.dialect is not None:
         return route.dialect
-    host = urlsplit(route.target).hostname or ""
-    return next((one for name, one in _HOSTS if host == name or host.endswith(f".{name}")), Dialect.GENERIC)
+    return dialects.guess(urlsplit(route.target).hostname or "")
 
 
 def call(route: Route, secret: str) -> Call:
@@ -73,12 +68,13 @@ def call(route: Route, secret: str) -> Call:
     base = route.target.rstrip("/")
     version = "" if _VERSIONED.search(urlsplit(base).path) else _VERSIONS.get(dialect, "/v1")
     url = f"{base}{version}/models"
-    place = route.credential_field or _FIELDS.get(dialect, "authorization")
+    place = route.credential_field or dialects.of(dialect).credential_field.decode()
     fields = {"accept": "application/json", **_EXTRA.get(dialect, {})}
     if place.startswith("?"):
         url += f"{place}={quote(secret, safe='')}"
     else:
-        fields[place] = f"Bearer {secret}" if place.lower() == "authorization" else secret
+        name, value = credential_fields.header(place.lower().encode(), secret)
+        fields[name.decode()] = value.decode()
     tls = route.tls if base.startswith("https:") else None
     return Call(url=url, fields=fields, target=route.target, tls=tls)
 

@@ -1,7 +1,7 @@
 """Lists of keys as people have them, read line by line. Pure.
 
 - Text: one key a line, with `,notes,group` behind it if wanted. Empty lines and those that begin with `#` are skipped.
-- CSV: the same with a header, whose names say what is in which column.
+- CSV: the same with a header, whose names say what is in which column; `;` or a tabulator may stand between them.
 - JSON: an array of keys, or of objects with `key`, `notes`, `poolGroup`; also as `keys` of an object.
 
 A line that cannot be used keeps no other from being read. What is said of it has its number and the ends of its key.
@@ -26,6 +26,8 @@ NAMES: dict[str, tuple[str, ...]] = {
     "group": ("group", "poolgroup", "pool_group", "pool"),
     "status": ("status",),
 }
+NO_LIST = "expected an array of keys, or an object with one as `keys`"
+SEPARATORS = (",", ";", "\t")
 _BOM = "\ufeff"
 
 
@@ -107,10 +109,13 @@ def _problem(secret: str, notes: str, group: str) -> str | None:
 
 def _lines(text: str, group: str) -> Iterator[Read]:
     columns: list[str] | None = None
+    separator = ","
     for number, line in enumerate(text.splitlines(), 1):
         if not line.strip() or line.lstrip().startswith("#"):
             continue
-        cells = _cells(line)
+        if columns is None:
+            separator = _separator(line)
+        cells = _cells(line, separator)
         if cells is None:
             yield InvalidLine(number, masked(line.strip()), "a quote without its end")
             continue
@@ -122,10 +127,15 @@ def _lines(text: str, group: str) -> Iterator[Read]:
         yield _entry(found, number, group)
 
 
-def _cells(line: str) -> list[str] | None:
+def _separator(line: str) -> str:
+    """What stands between the columns, if a first line names them."""
+    return next((one for one in SEPARATORS if one in line and _header(_cells(line, one) or ())), ",")
+
+
+def _cells(line: str, separator: str) -> list[str] | None:
     """A line's parts; None where its quotes make no sense."""
     try:
-        return [cell.strip() for cell in next(csv.reader([line], strict=True))]
+        return [cell.strip() for cell in next(csv.reader([line], strict=True, delimiter=separator))]
     except csv.Error:
         return None
 
@@ -149,7 +159,7 @@ def _json(text: str, group: str) -> Iterator[Read]:
     if isinstance(found, dict):
         found = found.get("keys")
     if not isinstance(found, list):
-        yield InvalidLine(1, "", "expected an array of keys, or an object with one as `keys`")
+        yield InvalidLine(1, "", NO_LIST)
         return
     for number, one in enumerate(found, 1):
         yield _json_entry(one, number, group)

@@ -3,7 +3,7 @@
 from enum import StrEnum
 from typing import NamedTuple
 
-HOUR_MS = 3_600_000
+from proxy.rules.selectors_weighted import score
 
 
 class Status(StrEnum):
@@ -100,10 +100,5 @@ def percent(part: int, whole: int) -> float:
 
 
 def weight_score(requests: int, successes: int, last_used_at: int | None, now_ms: int) -> float:
-    """What the weighted-score algorithm gives a key, as reference 001 shows it.
-
-    0.6 of the success rate (percent), 0.3 of 100 less 4 for each hour idle, 0.1 of a tenth of the requests up to 100.
-    """
-    idle_hours = (now_ms - last_used_at) / HOUR_MS if last_used_at is not None else 0.0
-    rested = max(0.0, 100 - 4 * max(0.0, idle_hours))
-    return round(0.6 * percent(successes, requests) + 0.3 * rested + 0.1 * min(100.0, requests / 10), 2)
+    """What the algorithm weighted-score gives a key, times in milliseconds."""
+    return round(score(requests, successes, (last_used_at or 0) / 1000, now_ms / 1000), 2)

@@ -19,7 +19,7 @@ from proxy.config import Algorithm
 from proxy.config import KeyPool as Settings
 from proxy.key_pool.ban_book import Alone, BanBook, Field, Report
 from proxy.key_pool.figures import Figures
-from proxy.key_pool.traces import Look, Trace, Traces
+from proxy.key_pool.traces import PASSED_OVER_MAX, Look, Over, Trace, Traces
 from proxy.rules.bans import Answered, due, elsewhere, is_soft, scope, usable
 from proxy.rules.credential_fields import Placement, header
 from proxy.rules.credentials import ALL_MODELS, Ban, Credential, Kind, Says, Verdict
@@ -39,6 +39,12 @@ LOOKED_AT_MAX = 100
 """Of credentials that are put aside softly, where nothing else is left, and of those whose ban has ended."""
 MODEL_SELECTORS_MAX = 256
 """Selectors for one model each, which few credentials may be used for just now."""
+
+LOOKED_AT_FOR_TRACE_MAX = 100
+"""The same, to name them in a trace."""
+
+BARS_TOLD = 10
+"""Of credentials that cannot be used, so many a second have a line of their own."""
 
 FIXED_ORDER = frozenset((Algorithm.ROUND_ROBIN, Algorithm.RANDOM, Algorithm.CACHE_AFFINITY))
 """Algorithms for which it makes no difference how a credential was used."""
@@ -107,6 +113,8 @@ class KeyPool:
         self._soft: dict[str, dict[Field, Candidate]] = {}
         self._causes: dict[Field, str] = {}
         """Of credentials that are put aside."""
+        self._bars = 0
+        """How many credentials were found unusable since the last tick."""
         self._models: dict[str, None] = {}
         """Models that some credential has been used for with success, the latest last."""
         self.banned_models: Counter[str] = Counter()
@@ -308,6 +316,13 @@ class KeyPool:
         ]
         return max(0.0, min(ends) - now_s) if ends else None
 
+    def tick(self) -> None:
+        """To be called once a second: lines of the log that were held back become a number."""
+        self.bans.tick()
+        if self._bars > BARS_TOLD:
+            log.error("credentials: %d further cannot be used", self._bars - BARS_TOLD)
+        self._bars = 0
+
     # ---- choosing ---------------------------------------------------------------------------------------------------
 
     def _chosen(
@@ -335,8 +350,21 @@ class KeyPool:
         if self._causes:
             for group in groups:
                 for cause, count in self._group_causes.get(group, {}).items():
-                    banned[cause] = banned.get(cause, 0) + count
-        return Look(groups, total, len(self._selector(groups, model)), len(tried), banned)
+                    if count:
+                        banned[cause] = banned.get(cause, 0) + count
+        usable_now = len(self._selector(groups, model))
+        return Look(groups, total, usable_now, len(tried), banned, passed_over=self._passed_over(groups, model))
+
+    def _passed_over(self, groups: Groups, model: str) -> list[Over]:
+        """Returns some of those that are put aside; not all are looked at."""
+        found: list[Over] = []
+        for field in islice(self._causes, LOOKED_AT_FOR_TRACE_MAX):
+            ban = self.bans.get(field)
+            if ban is not None and self._home.get(field[0]) in groups and field[1] in (ALL_MODELS, model):
+                found.append(Over(*field, ban.cause, ban.until_s))
+                if len(found) == PASSED_OVER_MAX:
+                    break
+        return found
 
     def _pick(
         self, groups: Groups, model: str, affinity: bytes | None, tried: Collection[Candidate]
@@ -466,7 +494,10 @@ class KeyPool:
         return found
 
     def _bar(self, candidate: Candidate, error: Exception) -> None:
-        log.error("credential %s is not used: %s", candidate.id, error)
+        """Takes a credential out until it is published anew."""
+        self._bars += 1
+        if self._bars <= BARS_TOLD:
+            log.error("credential %s is not used: %s", candidate.id, error)
         group = self._home.get(candidate.id)
         self._discard(candidate)
         if group is not None:

@@ -9,13 +9,27 @@ from collections import deque
 import msgspec
 
 TRACES_MAX = 10_000
+PASSED_OVER_MAX = 20
+"""So many banned credentials of a look are named; the others are counted."""
+
+
+class Over(msgspec.Struct):
+    """A credential that was passed over since it is banned: why, and until when (seconds since 1970).
+
+    `model` is empty where the ban is of all models.
+    """
+
+    credential: str
+    model: str
+    cause: str
+    until_s: float
 
 
 class Look(msgspec.Struct):
     """What was found when a credential was looked for in a tier.
 
     Of `total` credentials `usable` could be chosen, `tried` were left out since this request had them before; `banned`
-    are the bans of the others, by cause. `how` is selected, probe or last resort.
+    are the bans of the others, by cause, and `passed_over` the first of those. `how` is selected, probe or last resort.
     """
 
     groups: tuple[str, ...]
@@ -25,10 +39,14 @@ class Look(msgspec.Struct):
     banned: dict[str, int]
     chosen: str = ""
     how: str = ""
+    passed_over: list[Over] = []
 
 
 class Try(msgspec.Struct):
-    """One attempt: with which credential, what was answered (0: nothing), what that says of the credential."""
+    """One attempt: with which credential, what was answered (0: nothing), what that says of the credential.
+
+    `ended_s` is 0 where that was not noted, since there was but one attempt.
+    """
 
     credential: str
     backend: str
@@ -53,13 +71,14 @@ class Trace(msgspec.Struct):
     ending: str = ""
 
 
-Passed = tuple[bytes, str, str, float, int]
-"""A request whose first credential did: its id, its route's prefix, the credential, when it began, the status."""
+Passed = tuple[bytes, str, str, float, int, bytes, str, int]
+"""A request whose first credential did, in the order of `trace_of`."""
 
 
 def trace_of(passed: Passed) -> Trace:
-    request_id, route, credential, began_s, status = passed
-    return Trace(request_id.decode(), route, "", "", 0, began_s, [], [Try(credential, "", 0.0, status, "success")])
+    request_id, route, credential, began_s, status, backend, algorithm, version = passed
+    attempt = Try(credential, backend.decode(), 0.0, status, "success")
+    return Trace(request_id.decode(), route, "", algorithm, version, began_s, [], [attempt])
 
 
 class Traces:

@@ -29,6 +29,8 @@ REPEATS_MAX = 2
 """How often an idle close that crossed the request is believed; at its cap a pool may have reused connections only."""
 LEARNED_EACH = 16
 """Of so many successes one is looked at for its model; a model that is used is known soon enough."""
+UNUSABLE_MAX = 100
+"""So many credentials that cannot be decrypted are passed over for one attempt: all others wait meanwhile."""
 SUCCESS = Verdict(Says.SUCCESS)
 NOTHING = Verdict(Says.NOTHING)
 FAILED = Verdict(Says.FAILED)
@@ -170,7 +172,19 @@ class Attempts:
             if candidate.successes % LEARNED_EACH == 1:
                 pool.know(self.model)
             exchange = self._exchange
-            pool.traces.pass_by((exchange.request_id, exchange.route.prefix, candidate.id, self.began_s, head.status))
+            route = exchange.route
+            pool.traces.pass_by(
+                (
+                    exchange.request_id,
+                    route.prefix,
+                    candidate.id,
+                    self.began_s,
+                    head.status,
+                    route.authority,
+                    self._settings.algorithm,
+                    pool.version(),
+                )
+            )
         else:
             self._report(SUCCESS, head.status)
         return True
@@ -243,7 +257,7 @@ class Attempts:
         if pool.wants_affinity:
             exchange = self._exchange
             affinity = credentials.api.affinity(exchange.scope["raw_path"], exchange.first_piece)
-        while True:
+        for _ in range(UNUSABLE_MAX):
             choice = await pool.choose(credentials.groups, self.model, affinity, self._tried, self.trace)
             if choice is None:
                 return False
@@ -251,6 +265,7 @@ class Attempts:
                 self._choice = choice
                 self._attempt_s = pool.now_s()
                 return True
+        return False
 
     def _takes(self, candidate: Candidate) -> bool:
         """Presents a credential in the request, unless it cannot be decrypted."""

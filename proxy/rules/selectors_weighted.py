@@ -24,16 +24,25 @@ NO_WEIGHT = -2000
 
 def success_percent(candidate: Candidate) -> float:
     """Returns how many of its requests succeeded, 0 to 100; of one never used 100, so that it is tried."""
-    requests, successes = candidate.requests, candidate.successes
+    return percent_of(candidate.successes, candidate.requests)
+
+
+def percent_of(successes: int, requests: int) -> float:
     return 100.0 * successes / requests if 0 <= successes < requests else 100.0
 
 
-def fresh_percent(candidate: Candidate, now_s: float) -> float:
-    """Returns 100 less 4 for each hour that it was not used, never less than 0; of one never used 100."""
-    idle_s = now_s - candidate.last_used_s
-    if idle_s <= 0.0 or candidate.last_used_s <= 0.0:
+def fresh_percent(last_used_s: float, now_s: float) -> float:
+    """Returns 100 less 4 for each hour without a use, never less than 0; of what was never used (0) 100."""
+    idle_s = now_s - last_used_s
+    if idle_s <= 0.0 or last_used_s <= 0.0:
         return 100.0
     return 100.0 - idle_s / 900.0 if idle_s < 90_000.0 else 0.0
+
+
+def score(requests: int, successes: int, last_used_s: float, now_s: float) -> float:
+    """Returns the weight of `weighted-score`, as reference 001 has it: 0 to 100."""
+    used_percent = requests / 10.0 if requests < 1000 else 100.0
+    return 0.6 * percent_of(successes, requests) + 0.3 * fresh_percent(last_used_s, now_s) + 0.1 * used_percent
 
 
 def remaining_percent(candidate: Candidate) -> float:
@@ -112,8 +121,7 @@ class WeightedScore(Weighted):
     """By success, by how lately it was used, and a little by how often."""
 
     def weight(self, candidate: Candidate, now_s: float) -> float:
-        used_percent = candidate.requests / 10.0 if candidate.requests < 1000 else 100.0
-        return 0.6 * success_percent(candidate) + 0.3 * fresh_percent(candidate, now_s) + 0.1 * used_percent
+        return score(candidate.requests, candidate.successes, candidate.last_used_s, now_s)
 
 
 class WeightedUsage(Weighted):

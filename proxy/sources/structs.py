@@ -232,7 +232,30 @@ def convert(type_: Any, value: Any, given: Given, *, strict: bool = True) -> Any
     try:
         return msgspec.convert(value, type_, strict=strict)
     except msgspec.ValidationError:
-        raise given.refuse(expectation(inspect.type_info(type_))) from None
+        wrong = wrong_item(type_, value, strict=strict)
+        if wrong is None:
+            raise given.refuse(expectation(inspect.type_info(type_))) from None
+        place, item = wrong
+        named = given if isinstance(given.value, _Secret | str) else given._replace(value=value[place])
+        raise named._replace(key=f"{given.key}[{place}]").refuse(expectation(item)) from None
+
+
+def wrong_item(type_: Any, value: Any, *, strict: bool = True) -> tuple[int, inspect.Type] | None:
+    """Returns where in a list the first item stands that is of no use, counted from 0, and what it should be.
+
+    None where it is no list, or each of its items would do.
+    """
+    if typing.get_origin(type_) is typing.Annotated:
+        type_ = typing.get_args(type_)[0]
+    if typing.get_origin(type_) not in (list, tuple) or not isinstance(value, list):
+        return None
+    of = typing.get_args(type_)[0]
+    for place, item in enumerate(value):
+        try:
+            msgspec.convert(item, of, strict=strict)
+        except msgspec.ValidationError:
+            return place, inspect.type_info(of)
+    return None
 
 
 def checked(struct: type[Struct], name: str, value: Any, given: Given) -> Any:

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.config import ConfigError
-from proxy.secrets import VARIABLE, FileSecrets, SecretError, Secrets, load_secrets
+from proxy.secrets import KEPT_S, VARIABLE, FileSecrets, SecretError, Secrets, load_secrets
 from tests.sql_servers import python
 
 # Always the same ones, since they stand in the names of tests.
@@ -180,7 +180,7 @@ def test_keys_that_are_replaced_are_known_at_once_to_who_uses_the_file(tmp_path:
     assert others.decrypt(before, "purpose") == mine.decrypt(after, "purpose") == "text"
     mine.replace_keys([NEW])
     with pytest.raises(SecretError):
-        others.decrypt(before, "purpose")
+        FileSecrets(path).decrypt(before, "purpose")
     path.unlink()
     assert others.decrypt(after, "purpose") == "text"
     assert list(tmp_path.iterdir()) == []
@@ -200,3 +200,21 @@ def test_keys_that_cannot_be_written_stay_as_they_are(tmp_path: Path, monkeypatc
         secrets.replace_keys([NEW])
     assert path.read_text() == before
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_key_that_has_left_the_file_decrypts_a_while_longer(tmp_path: Path) -> None:
+    path = tmp_path / "secret.key"
+    now_s = [0.0]
+    load_secrets({}, path)
+    running = FileSecrets(path, lambda: now_s[0])
+    published = running.encrypt("canary", "credential:1")
+    rotating = FileSecrets(path)
+    rotating.replace_keys([NEW, *rotating.keys])
+    rotating.replace_keys([NEW])
+    assert running.decrypt(published, "credential:1") == "canary"
+    with pytest.raises(SecretError, match="another purpose"):
+        running.decrypt(published, "credential:2")
+    assert Secrets([NEW], "test").decrypt(running.encrypt("new", "a"), "a") == "new"
+    now_s[0] = KEPT_S
+    with pytest.raises(SecretError):
+        running.decrypt(published, "credential:1")

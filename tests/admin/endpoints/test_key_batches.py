@@ -173,3 +173,9 @@ def test_a_session_may_send_json_and_csv_and_what_a_form_can_send_it_may_not(api
     for kind, status in (("application/json", 200), ("text/csv", 200), ("text/plain", 415)):
         answer = api.client.post("/admin/keys/batch", content=f'["{A}"]', headers={**origin, "content-type": kind})
         assert answer.status_code == status
+
+
+@pytest.mark.parametrize("body", ["{}", '{"keys": "sk-1"}'])
+def test_a_body_without_a_list_is_refused(api: Api, body: str) -> None:
+    headers = {**AUTHORIZED, "content-type": "application/json"}
+    assert api.client.post("/admin/keys/batch", content=body, headers=headers).status_code == 400

@@ -68,7 +68,7 @@ def test_a_refusal_names_the_field_and_what_was_expected(text: str, says: str) -
     [
         ('{"name": ""}', "name: found text, expected text of 1 to 5 characters"),
         ('{"name": "x", "names": []}', "names: found a list, expected a list of 1 to 2 texts"),
-        ('{"name": "x", "names": [1]}', "names: found a list, expected a list of 1 to 2 texts"),
+        ('{"name": "x", "names": ["a", 1]}', "names[1]: found a number, expected text"),
     ],
 )
 def test_bounds_are_told(text: str, says: str) -> None:

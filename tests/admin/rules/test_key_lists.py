@@ -89,3 +89,9 @@ def test_a_credential_does_not_show_its_secret() -> None:
 def test_any_text_is_read(text: str) -> None:
     for one in read(text):
         assert isinstance(one, InvalidLine) or checked(one) == one
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+def test_columns_are_separated_as_their_names_are(separator: str) -> None:
+    text = f"notes{separator}key\nspare{separator}sk-1\n"
+    assert [(one.secret, one.notes) for one in read(text) if isinstance(one, NewCredential)] == [("sk-1", "spare")]

@@ -3,10 +3,13 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Collection
 
+import pytest
+
 from proxy.config import Algorithm, PoolGroup
 from proxy.config import KeyPool as Settings
-from proxy.key_pool.pool import Choice, KeyPool
-from proxy.key_pool.traces import Trace
+from proxy.key_pool.pool import BARS_TOLD, Choice, KeyPool
+from proxy.key_pool.traces import Over, Trace
+from proxy.rules.credential_fields import Placement
 from proxy.rules.credentials import Ban, BanCause, Credential, Kind, Says, Verdict
 from proxy.rules.selection import Candidate
 from tests.proxy.key_pool.stores import Clock, SharedStore, keys, worker
@@ -401,6 +404,34 @@ def test_another_algorithm_is_used_at_once() -> None:
     play(dialogue)
 
 
+def test_many_secrets_that_cannot_be_decrypted_are_told_in_a_line(caplog: pytest.LogCaptureFixture) -> None:
+    pool = KeyPool(now_s=Clock())
+    pool.credentials_replaced(keys(*map(str, range(BARS_TOLD + 5))))
+    for candidate in list(pool._candidates.values()):
+        assert pool.secret(candidate) is None
+    pool.tick()
+    pool.tick()
+    assert len(caplog.messages) == BARS_TOLD + 1
+    assert caplog.messages[-1] == "credentials: 5 further cannot be used"
+
+
+def test_a_key_whose_secret_can_be_decrypted_again_comes_back() -> None:
+    async def dialogue() -> None:
+        known = {"new": "secret"}
+        pool = KeyPool(lambda secret, _purpose: known[secret], Clock(), lambda: 0.0)
+        pool.credentials_replaced([Credential("a", "old")])
+        assert pool.secret(pool._candidates["a"]) is None
+        assert await chosen(pool) is None
+        pool.credentials_changed([Credential("a", "new")], [])
+        choice = await chosen(pool)
+        assert choice is not None
+        assert pool.header(choice.candidate, Placement(b"x-a", b"", frozenset(), frozenset())) == (b"x-a", b"secret")
+        pool.credentials_changed([], ["a"])
+        assert pool._headers == {b"x-a": {}}
+
+    play(dialogue)
+
+
 def test_a_secret_that_cannot_be_decrypted_bars_its_key(caplog: object) -> None:  # noqa: ARG001
     def fail(_secret: str, purpose: str) -> str:
         raise ValueError(f"secret of {purpose}")
@@ -442,5 +473,21 @@ def test_without_redis_a_worker_decides_alone() -> None:
         await say(pool, probe, SUCCESS, 200)
         store.away = False
         assert await name_of(pool) == "a"
+
+    play(dialogue)
+
+
+def test_a_trace_names_who_was_passed_over_and_why() -> None:
+    async def dialogue() -> None:
+        pool = worker(None, Clock(), *keys("a", "b"), *keys("c", group="other"))
+        await say_of(pool, "a", RATE_LIMITED)
+        told = trace()
+        await pool.choose((), MODEL, None, (), told)
+        over = Over("a", "", BanCause.RATE_LIMITED, pool.now_s() + 60)
+        assert [(look.banned, look.passed_over) for look in told.looks] == [({"rate_limited": 1}, [over])]
+        pool.ban_changed("a", "", None)
+        told = trace()
+        await pool.choose((), MODEL, None, (), told)
+        assert [(look.banned, look.passed_over) for look in told.looks] == [({}, [])]
 
     play(dialogue)

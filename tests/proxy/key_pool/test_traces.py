@@ -9,18 +9,18 @@ def test_a_request_is_found_by_its_id_the_newest_first() -> None:
     traces = Traces()
     old = Trace("same", "/a", "gpt", "random", 3, 1.0)
     traces.add(old)
-    traces.pass_by((b"same", "/b", "key_1", 2.0, 200))
-    traces.pass_by((b"other", "/b", "key_1", 2.0, 200))
+    traces.pass_by((b"same", "/b", "key_1", 2.0, 200, b"h:1", "random", 7))
+    traces.pass_by((b"other", "/b", "key_1", 2.0, 200, b"h:1", "random", 7))
     newest, oldest = traces.find("same")
     assert oldest is old
-    assert (newest.route, newest.tries) == ("/b", [Try("key_1", "", 0.0, 200, "success")])
+    assert (newest.route, newest.version, newest.tries) == ("/b", 7, [Try("key_1", "h:1", 0.0, 200, "success")])
     assert traces.find("nobody's") == []
 
 
 def test_old_ones_are_forgotten() -> None:
     traces = Traces()
     for number in range(TRACES_MAX + 1):
-        traces.pass_by((b"%d" % number, "/", "key", float(number), 200))
+        traces.pass_by((b"%d" % number, "/", "key", float(number), 200, b"", "", 0))
     assert traces.find("0") == []
     assert len(traces.find(str(TRACES_MAX))) == 1
 

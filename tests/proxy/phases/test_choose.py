@@ -10,7 +10,7 @@ from proxy.config import CredentialSource, Dialect
 from proxy.config import KeyPool as Settings
 from proxy.errors import NO_CREDENTIAL, ClientGone, RelayError, UpstreamClosed
 from proxy.key_pool.pool import KeyPool
-from proxy.phases.choose import Attempts
+from proxy.phases.choose import UNUSABLE_MAX, Attempts
 from proxy.phases.route import route as route_phase
 from proxy.phases.tunnel import handshake
 from proxy.pipeline import relay
@@ -454,5 +454,25 @@ def test_a_route_whose_credential_is_missing_says_so(upstream: Upstream) -> None
             await task
         assert caught.value.cause is NO_CREDENTIAL
         assert upstream.connections == []
+
+    play(dialogue)
+
+
+def test_a_request_does_not_go_through_all_keys_that_cannot_be_decrypted(upstream: Upstream) -> None:
+    async def dialogue() -> None:
+        seen: list[str] = []
+
+        def fail(_secret: str, purpose: str) -> str:
+            seen.append(purpose)
+            raise LookupError(purpose)
+
+        pool = KeyPool(fail, Clock(), lambda: 0.0)
+        pool.credentials_replaced(keys(*map(str, range(3 * UNUSABLE_MAX))))
+        for request in (1, 2):
+            _, task = await Story(upstream, pool).post()
+            with pytest.raises(RelayError) as caught:
+                await task
+            assert caught.value.cause is NO_CREDENTIAL
+            assert request * UNUSABLE_MAX <= len(set(seen)) <= request * UNUSABLE_MAX + request
 
     play(dialogue)

@@ -89,6 +89,10 @@ def test_an_anchor_serves_several_routes() -> None:
         ("server: {port: '1'}", "f.yaml:1: server.port: found '1', expected an integer from 1 to 65535"),
         ("server: {port: true}", "f.yaml:1: server.port: found true, expected an integer from 1 to 65535"),
         ("server: {port: 1.5}", "f.yaml:1: server.port: found 1.5, expected an integer from 1 to 65535"),
+        (
+            "key_pool: {retry_statuses: [429, 200]}",
+            "f.yaml:1: key_pool.retry_statuses[1]: found 200, expected an integer from 400 to 599",
+        ),
         ("server: {port: [1]}", "f.yaml:1: server.port: found a list, expected an integer from 1 to 65535"),
         ("server: {http: 3}", "f.yaml:1: server.http: found 3, expected one of auto, both, 1, 2"),
         ("server: {access_log: yes}", "f.yaml:1: server.access_log: found 'yes', expected true or false"),
@@ -263,7 +267,7 @@ def test_what_a_route_cannot_say_of_credentials(route: str, message: str) -> Non
         ("{groups: [a]}", "f.yaml:1: key_pool.groups: found a list, expected a mapping"),
         (
             "{retry_statuses: [200]}",
-            "f.yaml:1: key_pool.retry_statuses: found a list, expected a list of integers from 400 to 599",
+            "f.yaml:1: key_pool.retry_statuses[0]: found 200, expected an integer from 400 to 599",
         ),
     ],
 )

@@ -1,0 +1,50 @@
+"""What workers remember of a request, in words beside the values. Pure.
+
+A worker of another version may remember in another form: what is not understood is shown as it is.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from proxy.key_pool.traces import Look, Trace, Try
+
+
+def explained(found: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns a trace with `message` in it, and in each of its looks and attempts."""
+    try:
+        trace = msgspec.convert(found, Trace)
+    except msgspec.ValidationError:
+        return dict(found)
+    looks = [{"message": of_look(look), **msgspec.to_builtins(look)} for look in trace.looks]
+    attempts = [{"message": of_attempt(attempt), **msgspec.to_builtins(attempt)} for attempt in trace.tries]
+    return {"message": of_trace(trace), **found, "looks": looks, "tries": attempts}
+
+
+def of_trace(trace: Trace) -> str:
+    count = len(trace.tries)
+    attempts = "no attempt" if count == 0 else "1 attempt" if count == 1 else f"{count} attempts"
+    told = [f"{attempts}, under configuration {trace.version}"]
+    if trace.ending:
+        told.append(f"ended with {trace.ending}")
+    told += [of_attempt(attempt) for attempt in trace.tries]
+    return "; ".join(told)
+
+
+def of_attempt(attempt: Try) -> str:
+    answered = f"answered {attempt.status}" if attempt.status else "gave no answer"
+    said = [each for each in (attempt.says, attempt.error) if each]
+    wait = f", to wait {attempt.wait_s:g} s" if attempt.wait_s is not None else ""
+    return f"{attempt.credential} {answered} ({', '.join(said)}{wait})"
+
+
+def of_look(look: Look) -> str:
+    groups = f"{'group' if len(look.groups) == 1 else 'groups'} {', '.join(look.groups)}"
+    told = [f"{look.usable} of {look.total} usable in {groups}"]
+    if look.tried:
+        told.append(f"{look.tried} tried already")
+    if look.banned:
+        told.append("banned: " + ", ".join(f"{count} {cause}" for cause, count in sorted(look.banned.items())))
+    told.append(f"{look.chosen}, {look.how}" if look.chosen else "none chosen")
+    return "; ".join(told)

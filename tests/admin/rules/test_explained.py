@@ -1,0 +1,48 @@
+"""A trace is told in words, and what is not understood stays as it is."""
+
+from typing import Any
+
+import msgspec
+
+from admin.rules.explained import explained
+from proxy.key_pool.traces import Look, Over, Trace, Try
+
+
+def told(trace: Trace) -> dict[str, Any]:
+    return explained(msgspec.to_builtins(trace))
+
+
+def test_each_look_and_attempt_has_its_words() -> None:
+    over = Over("key_1", "", "out_of_quota", 60.0)
+    looks = [
+        Look(("main",), 3, 2, 0, {"out_of_quota": 1}, "key_2", "selected", [over]),
+        Look(("main", "spare"), 3, 2, 1, {}, "key_3", "probe"),
+    ]
+    tries = [
+        Try("key_2", "h:1", 1.0, 429, "rate_limited", wait_s=2.5),
+        Try("key_3", "h:1", 2.0, 0, "failed", "upstream_closed"),
+    ]
+    found = told(Trace("id", "/a", "gpt", "random", 7, 0.5, looks, tries))
+    assert found["message"] == (
+        "2 attempts, under configuration 7; key_2 answered 429 (rate_limited, to wait 2.5 s); "
+        "key_3 gave no answer (failed, upstream_closed)"
+    )
+    assert [look["message"] for look in found["looks"]] == [
+        "2 of 3 usable in group main; banned: 1 out_of_quota; key_2, selected",
+        "2 of 3 usable in groups main, spare; 1 tried already; key_3, probe",
+    ]
+    assert found["looks"][0]["passed_over"] == [
+        {"credential": "key_1", "model": "", "cause": "out_of_quota", "until_s": 60.0}
+    ]
+    assert found["tries"][0]["message"] == "key_2 answered 429 (rate_limited, to wait 2.5 s)"
+    assert found["version"] == 7
+
+
+def test_a_request_without_a_credential_says_so() -> None:
+    found = told(Trace("id", "/a", "", "random", 7, 0.5, [Look(("main",), 0, 0, 0, {})], [], "no_credential"))
+    assert found["message"] == "no attempt, under configuration 7; ended with no_credential"
+    assert found["looks"][0]["message"] == "0 of 0 usable in group main; none chosen"
+
+
+def test_what_another_version_remembers_stays_as_it_is() -> None:
+    assert explained({"request_id": "id", "more": 1}) == {"request_id": "id", "more": 1}
