@@ -28,9 +28,10 @@ def stop_accepting(listener: int) -> None:
     that others keep, not the descriptor.
     """
     for poll in _polls():
-        if f"tfd: {listener:8d} " in Path(f"/proc/self/fdinfo/{poll}").read_text():
-            with select.epoll.fromfd(os.dup(int(poll))) as epoll:
-                epoll.unregister(listener)
+        with contextlib.suppress(OSError):  # a thread has closed it since it was found
+            if f"tfd: {listener:8d} " in Path(f"/proc/self/fdinfo/{poll}").read_text():
+                with select.epoll.fromfd(os.dup(int(poll))) as epoll:
+                    epoll.unregister(listener)
     with socket.socket(socket.AF_UNIX) as deaf:
         deaf.bind("")  # the kernel chooses an abstract name
         deaf.setblocking(False)

@@ -69,7 +69,7 @@ def running(directory: Path, pair: Pair | None = None, *, listening_s: float = 0
         yield admin
         process.terminate()
         assert process.wait(STOP_DEADLINE_S) == 0, admin.output()
-        assert "Traceback" not in admin.output()
+        assert "Traceback" not in admin.output(), admin.output()
     finally:
         process.kill()
         process.wait()

@@ -16,7 +16,7 @@ import yaml
 
 from loadtests.processes import free_port
 from tests.end_to_end.process_tree import descendants, is_alive, pss_bytes
-from tests.end_to_end.raw_client import RawClient, Response
+from tests.end_to_end.raw_client import ClosedEarlyError, RawClient, Response
 from tests.end_to_end.waiting import eventually
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -111,8 +111,8 @@ class Relay:
                 if self.configuration["server"].get("http") == "2":
                     return True  # the raw client speaks HTTP/1.1 only
                 return client.request("GET", f"{self.health_prefix}/healthz").status == 200
-        except (ConnectionRefusedError, ConnectionResetError):
-            return False
+        except (ConnectionRefusedError, ConnectionResetError, ClosedEarlyError):
+            return False  # whoever looked whether the address is free had it last
 
     def signal(self, number: signal.Signals) -> None:
         assert self.process is not None

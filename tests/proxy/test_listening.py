@@ -3,7 +3,10 @@
 import select
 import socket
 
+import pytest
+
 from loadtests.processes import free_port
+from proxy import listening
 from proxy.listening import bind, stop_accepting
 
 
@@ -34,3 +37,16 @@ def test_who_stops_accepting_leaves_connections_to_the_others() -> None:
             else:
                 raise AssertionError("accepted")
         listener.close()
+
+
+def test_a_poll_that_a_thread_closes_meanwhile_does_no_harm(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Found by a worker that was retired in its first moments, and went on accepting."""
+    with select.epoll() as gone:
+        number = str(gone.fileno())
+    polls = listening._polls
+    monkeypatch.setattr(listening, "_polls", lambda: [number, *polls()])
+    with socket.create_server(("127.0.0.1", 0)) as kept:
+        address = kept.getsockname()
+        stop_accepting(kept.fileno())
+        with socket.socket() as client:
+            assert client.connect_ex(address) != 0
