@@ -233,13 +233,15 @@ class KeyPool:
         """
         order = self.tiers(allowed)
         self._next_end_s = self._first_end_of_all()
-        refused: set[Field] = set()
+        refused: set[str] = set()
         for groups in order:
             while (found := self._due(groups, model, tried, refused)) is not None:
                 candidate, field = found
                 if until_s := await self.bans.claim(field):
                     return self._chosen(Choice(candidate, field, until_s), groups, model, tried, trace, "probe")
-                refused.add(field)  # it may stay due, such as while this worker is still writing what it found
+                # It may stay due, such as while this worker is still writing what it found; and who is refused one of a
+                # credential's bans may not try it by the other.
+                refused.add(candidate.id)
             picked = self._pick(groups, model, affinity, tried)
             if picked is not None:
                 return self._chosen(Choice(picked), groups, model, tried, trace, "selected")
@@ -423,7 +425,7 @@ class KeyPool:
         return model == ALL_MODELS or usable(bans.get((candidate.id, model)))
 
     def _due(
-        self, groups: Groups, model: str, tried: Collection[Candidate], refused: Collection[Field]
+        self, groups: Groups, model: str, tried: Collection[Candidate], refused: Collection[str]
     ) -> tuple[Candidate, Field] | None:
         """Returns a credential whose ban has ended, with the field of that."""
         now_s = self.now_s()
@@ -436,7 +438,7 @@ class KeyPool:
                 for name in due_of(self._ends[group, each], now_s):
                     candidate = members.get(name)
                     field = (name, each)
-                    if candidate is None or candidate in tried or field in refused:
+                    if candidate is None or candidate in tried or name in refused:
                         continue
                     if not self._is_due(field, now_s):
                         continue

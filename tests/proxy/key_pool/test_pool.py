@@ -117,6 +117,25 @@ def test_a_banned_key_is_tried_by_one_worker_when_its_time_has_come() -> None:
     play(dialogue)
 
 
+def test_a_key_with_a_ban_for_all_models_and_one_for_the_model_gets_one_probe() -> None:
+    async def dialogue() -> None:
+        clock, store = Clock(), SharedStore()
+        one, two = (worker(store, clock, *keys("a", "b")) for _ in range(2))
+        first, second = await chosen(one), await chosen(one)
+        assert first is not None
+        assert second is not None
+        await say(one, second, SUCCESS, 200)  # so the model is known to exist
+        await say(one, first, RATE_LIMITED)
+        await say(one, first, Verdict(Says.RATE_LIMITED, 60.0, for_model=True))
+        assert len(store.bans) == 2
+        store.announce()
+        clock.now_s += 61
+        choices = await asyncio.gather(*(chosen(pool) for pool in (one, one, two, two, one)))
+        assert sum(choice is not None and choice.probe is not None for choice in choices) == 1
+
+    play(dialogue)
+
+
 def test_a_probe_that_fails_is_the_last_for_a_while() -> None:
     async def dialogue() -> None:
         clock, store = Clock(), SharedStore()
