@@ -8,7 +8,7 @@ import contextlib
 import itertools
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Sequence, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -161,18 +161,27 @@ class Pool:
         return self._at_once(clients, lambda told, _: len(told) < each, call)
 
     def crowd_for(self, seconds: float, call: Call = OPENAI, clients: int = 8, pause_s: float = 0.02) -> list[Told]:
+        """Some clients at once, of each worker one at least."""
         end_s = time.monotonic() + seconds
 
         def goes_on(_told: list[Told], _client: RawClient) -> bool:
             time.sleep(pause_s)
             return time.monotonic() < end_s
 
-        return self._at_once(clients, goes_on, call)
+        with self.client_of_each_worker() as known:
+            return self._at_once(clients, goes_on, call, known)
 
-    def _at_once(self, clients: int, goes_on: Callable[[list[Told], RawClient], bool], call: Call) -> list[Told]:
-        def one(_number: int) -> list[Told]:
+    def _at_once(
+        self,
+        clients: int,
+        goes_on: Callable[[list[Told], RawClient], bool],
+        call: Call,
+        known: Sequence[RawClient] = (),
+    ) -> list[Told]:
+        def one(number: int) -> list[Told]:
             told: list[Told] = []
-            with self.system.client() as client:
+            own = contextlib.nullcontext(known[number]) if number < len(known) else self.system.client()
+            with own as client:
                 while goes_on(told, client):
                     told.append(self.told(call, client))
             return told
