@@ -7,7 +7,7 @@ another worker wrote meanwhile is taken, and decided on again.
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import NamedTuple
 
 from proxy.config import KeyPool as Settings
@@ -128,12 +128,6 @@ class BanBook:
         for report in self._reports.get(field, ()):
             ban = self._after(ban, report)
         self._set(field, ban)
-
-    def replaced(self, bans: Mapping[Field, Ban]) -> None:
-        """Takes all bans as the store has them. What it has lost holds here until it ends, and then like any other."""
-        for field, ban in bans.items():
-            if self._stored.get(field) != ban:
-                self.heard(field, ban)
 
     def forget(self, credential: str) -> None:
         """Forgets the bans of a credential that is gone."""

@@ -11,7 +11,7 @@ import math
 import random
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator
 from itertools import islice
 from typing import NamedTuple
 
@@ -152,27 +152,9 @@ class KeyPool:
         for credential in changed:
             self._take(credential)
 
-    def credentials_replaced(self, credentials: Iterable[Credential]) -> None:
-        """Takes all credentials; what is not among them is gone. The figures of those that stay, stay."""
-        wanted = {credential.id: credential for credential in credentials}
-        for name in [name for name in self._credentials if name not in wanted]:
-            self._drop(name)
-        for cache in (self._selectors, self._groups, self._home, self._tiers, self._ends, self._soft):
-            cache.clear()
-        self._all_ends.clear()
-        self._noted.clear()
-        self._causes.clear()
-        self._group_causes.clear()
-        self.banned_models.clear()
-        for credential in wanted.values():
-            self._take(credential)
-
     def ban_changed(self, credential: str, model: str, ban: Ban | None) -> None:
         """Takes a ban that some worker has written."""
         self.bans.heard((credential, model), ban)
-
-    def bans_replaced(self, bans: Mapping[tuple[str, str], Ban]) -> None:
-        self.bans.replaced(bans)
 
     # ---- for a request ----------------------------------------------------------------------------------------------
 

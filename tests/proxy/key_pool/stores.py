@@ -61,7 +61,7 @@ def worker(store: SharedStore | None, clock: Clock, *credentials: Credential) ->
     if store is not None:
         pool.share(store, Away)
         store.workers.append(pool)
-    pool.credentials_replaced(credentials)
+    pool.credentials_changed(credentials, [])
     pool.complete = True
     return pool
 

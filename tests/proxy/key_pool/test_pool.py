@@ -425,7 +425,7 @@ def test_another_algorithm_is_used_at_once() -> None:
 
 def test_many_secrets_that_cannot_be_decrypted_are_told_in_a_line(caplog: pytest.LogCaptureFixture) -> None:
     pool = KeyPool(now_s=Clock())
-    pool.credentials_replaced(keys(*map(str, range(BARS_TOLD + 5))))
+    pool.credentials_changed(keys(*map(str, range(BARS_TOLD + 5))), [])
     for candidate in list(pool._candidates.values()):
         assert pool.secret(candidate) is None
     pool.tick()
@@ -438,7 +438,7 @@ def test_a_key_whose_secret_can_be_decrypted_again_comes_back() -> None:
     async def dialogue() -> None:
         known = {"new": "secret"}
         pool = KeyPool(lambda secret, _purpose: known[secret], Clock(), lambda: 0.0)
-        pool.credentials_replaced([Credential("a", "old")])
+        pool.credentials_changed([Credential("a", "old")], [])
         assert pool.secret(pool._candidates["a"]) is None
         assert await chosen(pool) is None
         pool.credentials_changed([Credential("a", "new")], [])
@@ -457,7 +457,7 @@ def test_a_secret_that_cannot_be_decrypted_bars_its_key(caplog: object) -> None:
 
     async def dialogue() -> None:
         pool = KeyPool(fail, Clock(), lambda: 0.0)
-        pool.credentials_replaced(keys("a"))
+        pool.credentials_changed(keys("a"), [])
         choice = await chosen(pool)
         assert choice is not None
         assert pool.secret(choice.candidate) is None

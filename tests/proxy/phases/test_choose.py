@@ -467,7 +467,7 @@ def test_a_request_does_not_go_through_all_keys_that_cannot_be_decrypted(upstrea
             raise LookupError(purpose)
 
         pool = KeyPool(fail, Clock(), lambda: 0.0)
-        pool.credentials_replaced(keys(*map(str, range(3 * UNUSABLE_MAX))))
+        pool.credentials_changed(keys(*map(str, range(3 * UNUSABLE_MAX))), [])
         for request in (1, 2):
             _, task = await Story(upstream, pool).post()
             with pytest.raises(RelayError) as caught:
