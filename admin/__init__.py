@@ -9,13 +9,18 @@
 - `services/` has one noun a file: what can be asked of it and done to it. `services/edits.py` is the one transaction in
   which the configuration changes. `publisher.py` takes the newest version to Redis; `sources.py` brings the YAML file
   in.
-- `consumer.py` takes what workers report from Redis to SQL (`services/events.py`, `services/statistics_intake.py`);
-  `summary.py` writes the small form of the figures back. `jobs.py` does again and again what has no end, such as
-  forgetting (`services/retention.py`).
+- `consumer.py` takes what lies in a stream, such as what workers report, from Redis to SQL (`services/events.py`,
+  `services/statistics_intake.py`); `summary.py` writes the small form of the figures back. `jobs.py` does again and
+  again what has no end, such as forgetting (`services/retention.py`).
 - `about_keys.py` puts together what is about credentials: `credential_publisher.py` takes them to Redis, `oauth.py`
   keeps the OAuth credential fresh (`oauth_sources.py`, `auth_file.py`, `token_endpoint.py`, `redis_lock.py`),
-  `key_tests.py` tests keys against their upstream (`upstream_calls.py`), `live_log.py` and `explanations.py` tell of
+  `key_tests.py` tests keys against their upstream, `key_balances.py` asks providers what they have used (both with
+  `upstream_calls.py`, for all keys by `key_sweeps.py`), `live_log.py` and `explanations.py` tell of
   requests. `key_commands.py` and `key_imports.py` are its command line, with `progress.py`.
+- `about_tokens.py` puts together what is about access tokens: `token_publisher.py` takes them to Redis, a second
+  consumer brings their ledger into SQL (`services/ledger_intake.py`), `quota_cleanup.py` has its oldest rows removed
+  (`services/ledger_retention.py`). `ledger_commands.py` proves it (`services/ledger_proof.py`, `counter_proof.py`) and
+  prints it.
 - `app.py` makes the Litestar application; `server.py` runs it, as one process of low priority. `auth.py` says who may:
   the admin token, or a session (`sessions.py`). `context.py` hands endpoints what they need, and records what they do.
 - `endpoints/` has one noun a file. `request_bodies.py` reads what they are sent, `answers.py` is the table of what they

@@ -9,21 +9,30 @@ from typing import Literal
 import msgspec
 from litestar.openapi.datastructures import ResponseSpec
 
+from admin.rules.access_tokens import InvalidToken
 from admin.services.failures import (
+    CounterAway,
     DuplicateGroup,
     DuplicateKey,
     DuplicateRoute,
     GroupInUse,
     InvalidCredential,
+    NoBalanceQuery,
     NoRouteForKey,
     NoSuchGroup,
     NoSuchKey,
     NoSuchRoute,
+    NoSuchToken,
     NoSuchVersion,
+    QuotaTooLarge,
+    SyncRunning,
     TestsRunning,
     TooManyListeners,
+    WorkersNotAsked,
 )
 from proxy.config import ConfigError
+from proxy.rules.access_tokens import AMOUNT_MAX
+from proxy.secrets import VARIABLE, SecretError
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,13 +50,24 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Refusal(Exception):  # noqa: N818 - it says what it is
-    """A request is not done. Raised anywhere below an endpoint, it becomes the answer."""
+    """A request is not done. Raised anywhere below an endpoint, it becomes the answer.
 
-    def __init__(self, status: int, error: str, message: str, headers: Mapping[str, str] | None = None) -> None:
+    `field` is what of the request is wrong, where that is one field.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        error: str,
+        message: str,
+        headers: Mapping[str, str] | None = None,
+        field: str | None = None,
+    ) -> None:
         super().__init__(error)
         self.status = status
         self.problem = Problem(error=error, message=message)
         self.headers = dict(headers or {})
+        self.field = field
 
 
 def bad_request(message: str) -> Refusal:
@@ -62,9 +82,18 @@ OF_FAILURE: dict[type[Exception], tuple[int, str, str]] = {
     NoSuchKey: (404, "not_found", "There is no key of this id."),
     DuplicateGroup: (409, "duplicate", "There is a pool group of this id already."),
     NoSuchGroup: (404, "not_found", "There is no pool group of this id."),
-    GroupInUse: (409, "in_use", "This pool group is default, or a route names it: it cannot be deleted."),
     NoRouteForKey: (409, "no_route", "No route may use this key, so there is no upstream to test it with."),
     TestsRunning: (409, "running", "All keys are being tested already."),
+    NoBalanceQuery: (409, "no_query", "No balance query is configured: key_pool.balance_queries."),
+    SyncRunning: (409, "running", "Balances are being read already."),
+    SecretError: (
+        409,
+        "undecryptable",
+        f"What is stored was encrypted under a secret key that neither secret.key nor {VARIABLE} has.",
+    ),
+    WorkersNotAsked: (503, "unavailable", "Redis cannot be reached, so workers cannot be asked."),
+    NoSuchToken: (404, "not_found", "There is no access token of this id or text."),
+    QuotaTooLarge: (400, "bad_request", f"quota_amount: the quota would be more than {AMOUNT_MAX}."),
     TooManyListeners: (429, "too_many_listeners", "As many listen to the live log as may."),
 }
 
@@ -85,6 +114,22 @@ def no_explanation() -> Refusal:
     return Refusal(404, "not_found", "No worker remembers a request of this id.")
 
 
+def workers_not_asked() -> Refusal:
+    return Refusal(*OF_FAILURE[WorkersNotAsked])
+
+
+def no_token() -> Refusal:
+    return Refusal(*OF_FAILURE[NoSuchToken])
+
+
+def counter_away() -> Refusal:
+    message = (
+        "Redis, which has the quota, does not answer, or does not have it yet. It may have been changed all the same:"
+        " ask again with the same Idempotency-Key, or look at it first."
+    )
+    return Refusal(503, "unavailable", message, {"Retry-After": "1"})
+
+
 def not_confirmed() -> Refusal:
     return Refusal(403, "confirmation_required", "This shows secrets: give the admin token in x-admin-confirm.")
 
@@ -96,6 +141,12 @@ def of_failure(failure: Exception) -> Refusal | None:
             return failure
         case InvalidCredential():
             return bad_request(f"key: {failure}")
+        case InvalidToken():
+            return Refusal(400, "bad_request", str(failure), field=failure.field)
+        case CounterAway():
+            return counter_away()
+        case GroupInUse():
+            return Refusal(409, "in_use", f"This pool group cannot be deleted: {failure}.")
         case ConfigError():
             return Refusal(400, "unusable", str(failure))
         case _:
@@ -132,7 +183,7 @@ OF_STATUS = {
 UNAVAILABLE = Problem(error="unavailable", message="The database cannot be reached.")
 INTERNAL = Problem(error="internal", message="The admin API failed; its log says more.")
 
-_DESCRIPTIONS = {
+DESCRIPTIONS = {
     400: "The request cannot be used; the message names the field.",
     401: "The token or the session is wrong, or there is none.",
     403: "The session's cookie came from a page of another origin, or the admin token is wanted once more.",
@@ -144,7 +195,7 @@ _DESCRIPTIONS = {
     415: "The body is not of a type that this path takes.",
     429: "Too many attempts with a wrong token; `Retry-After` says when the next is possible. Or too many at once.",
     500: "The admin API failed.",
-    503: "The admin API has no token, or the database cannot be reached.",
+    503: "The admin API has no token, or the database, or what it asks, cannot be reached.",
 }
 
 
@@ -156,6 +207,6 @@ def of_status(status: int) -> Refusal:
 def documented(*statuses: int) -> dict[int, ResponseSpec]:
     """Returns the documentation of error answers; 500 is always among them."""
     return {
-        status: ResponseSpec(Problem, description=_DESCRIPTIONS[status], generate_examples=False)
+        status: ResponseSpec(Problem, description=DESCRIPTIONS[status], generate_examples=False)
         for status in sorted({*statuses, 500})
     }

@@ -4,22 +4,27 @@ import logging
 import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
+from typing import Any
 
-from litestar import Litestar, Response, Router
+from litestar import Litestar, Request, Response, Router
 from litestar.datastructures import State
-from litestar.exceptions import HTTPException, ValidationException
+from litestar.exceptions import HTTPException, MethodNotAllowedException, NotFoundException, ValidationException
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.openapi.spec import Components, SecurityScheme
 from litestar.types import Message, Scope
 
-from admin import request_bodies
+from admin import flow_answers, request_bodies
 from admin.answers import INTERNAL, OF_STATUS, UNAVAILABLE, Problem, Refusal
 from admin.auth import Authentication, SecureCookies, authenticated
 from admin.context import AdminRequest, Services
 from admin.endpoints import (
     actions,
+    balances,
     explain,
+    flow_logs,
+    flow_quota,
+    flow_tokens,
     health,
     key_batches,
     key_pool_config,
@@ -61,6 +66,11 @@ _SCHEMES = {
 }
 
 
+PRIVATE = ("/admin", "/api", flow_answers.BASE)
+"""Where whoever may not use the API is told so whatever he asks for, but for the logins."""
+LOGINS = frozenset(path for handler in login.PUBLIC for path in handler.paths)
+_REFUSED = "refused"
+
 # Litestar says of a missing parameter only this.
 _MISSING = re.compile(r"Missing required \w+ parameter '(\w+)'")
 
@@ -96,10 +106,14 @@ def create_app(
             *key_batches.PRIVATE,
             *key_tests.PRIVATE,
             *key_statistics.PRIVATE,
+            *balances.PRIVATE,
             *key_pool_config.PRIVATE,
             *pool_groups.PRIVATE,
             *live_log.PRIVATE,
             *explain.PRIVATE,
+            *flow_tokens.PRIVATE,
+            *flow_logs.PRIVATE,
+            *flow_quota.PRIVATE,
         ],
         guards=[authenticated],
         security=[{name: []} for name in _SCHEMES],
@@ -121,6 +135,7 @@ def create_app(
             **dict.fromkeys(outages, _unavailable),
             Exception: _failed,
         },
+        after_exception=[_authenticate_first],
         before_send=[_add_security_fields],
         openapi_config=OpenAPIConfig(
             title="Relaygate admin API",
@@ -137,19 +152,50 @@ def create_app(
     )
 
 
-def _refused(_: AdminRequest, refusal: Refusal) -> Response[Problem]:
-    return Response(refusal.problem, status_code=refusal.status, headers=refusal.headers)
+def _refused(request: AdminRequest, refusal: Refusal) -> Response[Any]:
+    return _told(request, refusal.problem, refusal.status, refusal.headers, refusal.field)
 
 
-def _refused_by_litestar(_: AdminRequest, error: HTTPException) -> Response[Problem]:
+def _told(
+    request: AdminRequest,
+    problem: Problem,
+    status: int,
+    headers: Mapping[str, str] | None = None,
+    field: str | None = None,
+) -> Response[Any]:
+    """A problem, in the envelope that its path has."""
+    shaped = flow_answers.problem(request, problem, field) if flow_answers.is_flow(request.url.path) else problem
+    return Response(shaped, status_code=status, headers=headers)
+
+
+async def _authenticate_first(error: Exception, scope: Scope) -> None:
+    """Notes who is not to learn that a path or a method is not there: guards are asked on those alone that are."""
+    path = scope["path"].rstrip("/")
+    if not isinstance(error, (NotFoundException, MethodNotAllowedException)) or scope.get("user") is not None:
+        return
+    if path in LOGINS or not path.startswith(PRIVATE):
+        return
+    request: AdminRequest = Request(scope)
+    try:
+        await authenticated(request, None)
+    except Exception as refusal:  # a Refusal, or the database's, which knows the sessions
+        scope["state"][_REFUSED] = refusal
+
+
+def _refused_by_litestar(request: AdminRequest, error: HTTPException) -> Response[Any]:
     """What Litestar itself refuses: its texts are its own, so only the names of wrong parameters are taken from it."""
+    match request.scope["state"].get(_REFUSED):
+        case Refusal() as refusal:
+            return _refused(request, refusal)
+        case Exception() as outage:
+            return _unavailable(request, outage)
     problem = OF_STATUS.get(error.status_code)
     if problem is None:
         log.error("the admin API failed: %s", type(error).__name__)
-        return Response(INTERNAL, status_code=500)
+        return _told(request, INTERNAL, 500)
     if isinstance(error, ValidationException):
         problem = Problem(error=problem.error, message=wrong_parameters(error))
-    return Response(problem, status_code=error.status_code, headers=dict(error.headers or {}))
+    return _told(request, problem, error.status_code, dict(error.headers or {}))
 
 
 def wrong_parameters(error: ValidationException) -> str:
@@ -160,20 +206,21 @@ def wrong_parameters(error: ValidationException) -> str:
     return f"{missing[1]}: missing" if missing else OF_STATUS[400].message
 
 
-def _unavailable(_: AdminRequest, __: Exception) -> Response[Problem]:
-    return Response(UNAVAILABLE, status_code=503)
+def _unavailable(request: AdminRequest, _: Exception) -> Response[Any]:
+    return _told(request, UNAVAILABLE, 503)
 
 
-def _failed(request: AdminRequest, error: Exception) -> Response[Problem]:
+def _failed(request: AdminRequest, error: Exception) -> Response[Any]:
     """One line: a foreign exception's text may hold a secret, so the log has its kind and its place."""
     place = error.__traceback__
     while place is not None and place.tb_next is not None:
         place = place.tb_next
     where = "" if place is None else f" at {place.tb_frame.f_code.co_qualname}:{place.tb_lineno}"
-    log.error("the admin API failed: %s %s: %s%s", request.method, request.url.path, type(error).__name__, where)
-    return Response(INTERNAL, status_code=500)
+    path = request.scope.get("path_template") or request.url.path  # the path itself may have an access token in it
+    log.error("the admin API failed: %s %s: %s%s", request.method, path, type(error).__name__, where)
+    return _told(request, INTERNAL, 500)
 
 
-async def _add_security_fields(message: Message, _: Scope) -> None:
+async def _add_security_fields(message: Message, scope: Scope) -> None:
     if message["type"] == "http.response.start":
-        message["headers"] = [*message["headers"], *SECURITY_FIELDS]
+        message["headers"] = [*message["headers"], *SECURITY_FIELDS, *flow_answers.fields_of(scope)]

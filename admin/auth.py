@@ -23,9 +23,9 @@ from litestar.handlers import BaseRouteHandler
 from admin import answers
 from admin.ports import SettingsService
 from admin.rules import cookies, same_origin, tokens
-from admin.rules.attempts import Attempts
 from admin.sessions import Sessions, label
 from proxy.config import ConfigError
+from proxy.rules.attempts import Attempts
 from proxy.rules.client_address import client_address
 
 log = logging.getLogger("relaygate")
@@ -160,7 +160,7 @@ class Authentication:
             raise answers.too_many_attempts(math.ceil(wait_s))
 
 
-async def authenticated(connection: Connection, _: BaseRouteHandler) -> None:
+async def authenticated(connection: Connection, _: BaseRouteHandler | None) -> None:
     """Lets in whoever may use the admin API (a Litestar guard), and notes who that is."""
     authentication: Authentication = connection.app.state.authentication
     connection.scope["user"] = await authentication.caller(connection)

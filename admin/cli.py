@@ -6,6 +6,7 @@ The data plane must start without the control plane's libraries, so what a comma
 import argparse
 import asyncio
 import importlib
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,21 +15,35 @@ from typing import Any
 from proxy import cli
 from proxy.config import Config
 
+INTERRUPTED = 130
+"""The exit status of what Ctrl-C ended, as shells have it."""
+
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one command; returns the exit status. A database that does not answer is told in one line."""
+    """Runs one command; returns the exit status. What stands in its way from outside is told in one line."""
     try:
         return cli.run_command(COMMANDS, argv)
+    except KeyboardInterrupt:
+        sys.stderr.write("relaygate: interrupted\n")
+        return INTERRUPTED
+    except BrokenPipeError:  # such as `keys list | head`, which has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what Python writes out at its end
+        return 1
     except Exception as error:
-        if not of_the_database(error):
+        if not is_from_outside(error):
             raise
         sys.stderr.write(f"relaygate: {error}\n")
         return 1
 
 
-def of_the_database(error: Exception) -> bool:
-    """Whether it says that the database is gone or busy. Its module is loaded if it raised that, and not asked for."""
-    database = sys.modules.get("admin.database")
+def is_from_outside(error: Exception) -> bool:
+    """Whether it says that the database is gone or busy, or that the secret key is another one.
+
+    The modules of these errors are loaded if they were raised, and are not asked for.
+    """
+    database, secrets = sys.modules.get("admin.database"), sys.modules.get("proxy.secrets")
+    if secrets is not None and isinstance(error, secrets.SecretError):
+        return True
     return database is not None and isinstance(error, database.DatabaseDown | database.TransactionLost)
 
 
@@ -93,6 +108,16 @@ def keys_test(options: cli.Options, load: Callable[[], Config]) -> int:
     return status
 
 
+def ledger_verify(_options: cli.Options, load: Callable[[], Config]) -> int:
+    status: int = run("admin.ledger_commands", "verify", load(), sys.stdout.write)
+    return status
+
+
+def ledger_export(options: cli.Options, load: Callable[[], Config]) -> int:
+    run("admin.ledger_commands", "export", load(), options["token"], sys.stdout.write)
+    return 0
+
+
 def status_of(text: str) -> Any:
     return None if text == "all" else importlib.import_module("admin.rules.key_records").Status(text)
 
@@ -142,7 +167,7 @@ def add_droid2api(command: argparse.ArgumentParser) -> None:
 
 def add_keys_import(command: argparse.ArgumentParser) -> None:
     command.add_argument("file", metavar="FILE", help="a list of keys: text, CSV or JSON; - for standard input")
-    command.add_argument("--group", metavar="GROUP", default="default", help="pool group of keys that name none")
+    command.add_argument("--group", metavar="GROUP", help="pool group of keys that name none (default)")
     command.add_argument("--format", choices=("text", "json", "csv"), help="what the list is (seen by how it begins)")
 
 
@@ -154,6 +179,10 @@ def add_filters(command: argparse.ArgumentParser) -> None:
 
 def add_keys_test(command: argparse.ArgumentParser) -> None:
     command.add_argument("ids", metavar="ID", nargs="*", help="ids of keys (all that are not banned)")
+
+
+def add_ledger_export(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--token", metavar="ID", help="the rows of one access token only")
 
 
 def add_speedmimi(command: argparse.ArgumentParser) -> None:
@@ -176,6 +205,8 @@ COMMANDS = {
     "keys export": cli.Command("print keys whole, a line each", keys_export, add_filters),
     "keys list": cli.Command("print which keys there are, without their secrets", keys_list, add_filters),
     "keys test": cli.Command("ask upstreams whether keys are good", keys_test, add_keys_test),
+    "ledger verify": cli.Command("prove that the ledger of access tokens adds up", ledger_verify),
+    "ledger export": cli.Command("print the ledger of access tokens as CSV", ledger_export, add_ledger_export),
     "migrate": cli.Command("bring the database's tables up to date", migrate),
     "rotate-key": cli.Command("encrypt what is stored under a new secret key", rotate_key),
 }

@@ -11,6 +11,8 @@ from litestar.datastructures import State
 from admin.answers import of_failure
 from admin.auth import Authentication, Caller
 from admin.key_ports import (
+    BalancesService,
+    BalanceSyncService,
     CredentialsService,
     Explainer,
     KeyPoolService,
@@ -28,6 +30,7 @@ from admin.ports import (
     VersionsService,
     WorkersService,
 )
+from admin.token_ports import CleanupService, LedgerExportService, LedgerQueue, QuotaLogsService, TokensService
 
 log = logging.getLogger("relaygate")
 
@@ -45,8 +48,20 @@ class KeyServices(NamedTuple):
     pool: KeyPoolService
     statistics: KeyStatisticsService
     tests: KeyTestsService
+    balances: BalancesService
+    sync: BalanceSyncService
     live_log: LiveLogService
     explainer: Explainer
+
+
+class TokenServices(NamedTuple):
+    """All that is about access tokens."""
+
+    tokens: TokensService
+    logs: QuotaLogsService
+    export: LedgerExportService
+    ledger: LedgerQueue
+    cleanup: CleanupService
 
 
 class Services(NamedTuple):
@@ -60,6 +75,7 @@ class Services(NamedTuple):
     workers: WorkersService
     stream: Stream
     about_keys: KeyServices
+    about_tokens: TokenServices
 
 
 def services_of(request: AdminRequest) -> Services:
@@ -69,6 +85,10 @@ def services_of(request: AdminRequest) -> Services:
 
 def key_services_of(request: AdminRequest) -> KeyServices:
     return services_of(request).about_keys
+
+
+def token_services_of(request: AdminRequest) -> TokenServices:
+    return services_of(request).about_tokens
 
 
 def authentication_of(request: AdminRequest) -> Authentication:

@@ -15,9 +15,10 @@ from litestar import Litestar
 
 from admin import jobs, server, summary
 from admin.about_keys import about_keys
+from admin.about_tokens import about_tokens
 from admin.app import create_app
 from admin.auth import refuse_to_start
-from admin.consumer import Consumer
+from admin.consumer import OF_EVENTS, Consumer
 from admin.context import Services
 from admin.data_directory import data_directory
 from admin.database import Database, DatabaseDown, TransactionLost, open_database
@@ -27,6 +28,7 @@ from admin.readiness import Health, View
 from admin.rules import tokens
 from admin.server import Listener
 from admin.services.actions import Actions
+from admin.services.credential_exports import unreadable
 from admin.services.credential_intake import CredentialIntake
 from admin.services.edits import Editor
 from admin.services.events import Handler
@@ -42,6 +44,7 @@ from admin.sources import apply_file
 from proxy import logs
 from proxy.config import Admin, Config, ConfigError, Route
 from proxy.key_pool.pool import KeyPool
+from proxy.metering.gate import Gate
 from proxy.rules.addresses import target_refusal
 from proxy.rules.own_paths import hidden_by, own_paths
 from proxy.secrets import KEY_FILE, Secrets, load_secrets
@@ -133,6 +136,8 @@ async def prepare(config: Config) -> str:
         token_hash = await admin_token(config.admin, settings)
         refuse_to_start(config.admin.host, token_hash)
         await apply_file(config.routes, Routes(editor(config, database)), config.key_pool)
+        if problem := await unreadable(database, secrets_of(config)):
+            log.error("stored secrets cannot be used, %s: put that key back, beside the one that is there", problem)
     return token_hash
 
 
@@ -149,20 +154,31 @@ def make(config: Config, token_hash: str) -> Litestar:
     edits.notify = publisher.publish_soon
     keys = about_keys(config, edits, secrets_of(config), client, guard, now_ms)
 
+    access_tokens = about_tokens(config, database, client, guard, now_ms)
+
     stream, workers = Stream(), Workers(client, guard)
     handlers: dict[bytes, Handler] = {
         STATISTICS: StatisticsIntake(stream, now_ms),
         credential_events.KIND: CredentialIntake(now_ms),
     }
-    consumer = Consumer(client, guard, database, handlers, stream)
+    consumer = Consumer(client, guard, database, handlers, stream, OF_EVENTS)
     statistics = Statistics(database, config.retention, time.time)
     services = Services(
-        routes, versions, settings, Actions(database, now_ms), statistics, workers, stream, keys.services
+        routes,
+        versions,
+        settings,
+        Actions(database, now_ms),
+        statistics,
+        workers,
+        stream,
+        keys.services,
+        access_tokens.services,
     )
     retention = Retention(database, config.retention, lambda: [one.name for one in workers.living()], time.time)
     beside: tuple[Callable[[], Coroutine[Any, Any, None]], ...] = (
         publisher.run,
         *keys.beside,
+        *access_tokens.beside,
         consumer.run,
         lambda: jobs.repeat("looking for workers", workers.look, LOOK_S),
         lambda: jobs.repeat("the summary", lambda: summary.write(client, guard, services), summary.WRITE_S),
@@ -179,7 +195,7 @@ def make(config: Config, token_hash: str) -> Litestar:
             await keys.close()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(DRAIN_S):
-                    await consumer.drain()
+                    await asyncio.gather(consumer.drain(), access_tokens.drain())
             await client.aclose()
             await database.close()
 
@@ -188,7 +204,12 @@ def make(config: Config, token_hash: str) -> Litestar:
         token_hash=token_hash,
         trusted_proxies=config.admin.trusted_proxies,
         probes={"database": versions.newest, "redis": lambda: guard.call(client.ping)},
-        views={"workers": lambda: workers_view(workers), "events": lambda: events_view(stream)},
+        views={
+            "workers": lambda: workers_view(workers),
+            "events": lambda: events_view(stream),
+            **access_tokens.views,
+            **keys.views,
+        },
         outages=[DatabaseDown],
         lifespan=[running],
     )
@@ -275,7 +296,7 @@ def validate(config: Config, routes: dict[str, Route]) -> None:
         if word is not None:
             raise ConfigError(f"routes.{prefix}.target", f"{route.target} is {word}, expected a public host")
     try:
-        compile_snapshot(Config(server=config.server, routes=routes), Pools(loop), None, KeyPool())
+        compile_snapshot(Config(server=config.server, routes=routes), Pools(loop), None, KeyPool(), Gate())
     except (OSError, ValueError) as error:
         raise ConfigError("routes", str(error)) from None
 

@@ -4,17 +4,12 @@ A change calls `publish_soon`; once a second it is checked all the same, as the 
 """
 
 import asyncio
-import logging
 
-from admin.database import DatabaseDown
+from admin.publishing import keep_published
 from admin.services.credential_feed import CredentialFeed
-from proxy.shared_state.breaker import Guard, StoreUnavailable
+from proxy.shared_state.breaker import Guard
 from proxy.shared_state.client import Client
 from proxy.shared_state.published_credentials import publish_credentials, published_mark
-
-log = logging.getLogger("relaygate")
-
-CHECK_S = 1.0
 
 
 class CredentialPublisher:
@@ -40,22 +35,7 @@ class CredentialPublisher:
         )
 
     async def run(self) -> None:
-        """Publishes what changes until it is cancelled."""
-        told = ""
-        while True:
-            self._wanted.clear()
-            try:
-                await self.publish()
-                told = ""
-            except (StoreUnavailable, DatabaseDown):  # their state is told where it changes
-                pass
-            except Exception as error:
-                problem = type(error).__name__  # its text could have a secret in it, though an encrypted one
-                if problem != told:
-                    log.error("credentials are not published: %s", problem)  # noqa: TRY400 - a line, not a traceback
-                told = problem
-            try:
-                async with asyncio.timeout(CHECK_S):
-                    await self._wanted.wait()
-            except TimeoutError:
-                pass
+        """Publishes what changes until it is cancelled. No text of an error is told: it could have a secret in it."""
+        await keep_published(
+            self.publish, self._wanted, lambda error: f"credentials are not published: {type(error).__name__}"
+        )

@@ -35,6 +35,8 @@ BUSY_S = 5
 # Longer than any statement here takes; a server behind a dead network does not answer at all.
 STATEMENT_S = 60
 POOL_SIZE = 5
+# SQLite's own 2 MB are less than what the ledger's indices are written in: 56 µs a row so, 40 µs with this.
+CACHE_KB = 16_000
 ATTEMPTS_MAX = 6
 # The first pause before another attempt; each further one may be twice as long.
 PAUSE_S = 0.02
@@ -171,7 +173,13 @@ def _prepare_sqlite(dbapi_connection: Any, _record: object) -> None:
     # Python's module would begin transactions by itself, and late.
     dbapi_connection.isolation_level = None
     cursor = dbapi_connection.cursor()
-    for pragma in (f"busy_timeout = {BUSY_S * 1000}", "synchronous = FULL", "foreign_keys = ON"):
+    pragmas = (
+        f"busy_timeout = {BUSY_S * 1000}",
+        f"cache_size = -{CACHE_KB}",
+        "synchronous = FULL",
+        "foreign_keys = ON",
+    )
+    for pragma in pragmas:
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
 

@@ -10,6 +10,8 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import NamedTuple, TextIO
 
+from redis.exceptions import RedisError
+
 from admin.control_plane import editor, now_ms, opened
 from admin.data_directory import data_directory
 from admin.database import Database
@@ -19,20 +21,24 @@ from admin.progress import Progress
 from admin.rules import key_lists
 from admin.rules.key_lists import InvalidLine
 from admin.rules.key_records import LineOutcome, Position, Status, TestResult, Wanted, percent
-from admin.services.credential_bans import KnownBans, NoBans, SharedBans
+from admin.services.credential_bans import KnownBans, NoWorkers, SharedBans
 from admin.services.credentials import Credentials
 from admin.services.failures import NoRouteForKey, NoSuchKey
 from admin.services.key_pool import KeyPoolSettings
 from admin.services.routes import Routes
 from admin.upstream_calls import UpstreamCalls
 from proxy.config import Config, ConfigError
+from proxy.rules.tiers import unknown_groups
 from proxy.secrets import KEY_FILE, load_secrets
-from proxy.shared_state.breaker import Breaker, Guard
-from proxy.shared_state.client import connect
+from proxy.shared_state.breaker import Breaker, Guard, StoreUnavailable
+from proxy.shared_state.client import Client, connect
+from proxy.shared_state.embedded import EmbeddedRedis
 
 PAGE = 1000
 COLUMNS = ("ID", "KEY", "PROVIDER", "GROUP", "STATUS", "REQUESTS", "SUCCESS", "NOTES")
 NOTES_SHOWN = 40
+LINE, ENTRY = "line", "entry"
+"""What the keys of a list are numbered by; the entries of JSON have lines of their own."""
 
 
 class Done(NamedTuple):
@@ -44,49 +50,69 @@ class Done(NamedTuple):
 
 
 @asynccontextmanager
-async def credentials_of(config: Config) -> AsyncIterator[tuple[Database, Credentials]]:
+async def credentials_of(config: Config, bans: KnownBans | None = None) -> AsyncIterator[tuple[Database, Credentials]]:
     """The keys of the settings' database, which is made if need be. Raises ConfigError, DatabaseDown."""
-    async with opened(config) as database, known_bans(config) as bans:
+    async with opened(config) as database:
         secrets = load_secrets(os.environ, data_directory(config) / KEY_FILE)
         yield database, Credentials(database, secrets, now_ms, bans)
 
 
 @asynccontextmanager
 async def known_bans(config: Config) -> AsyncIterator[KnownBans]:
-    """The bans in the Redis that the settings name; without one, none are known here."""
-    if config.redis.url is None:
-        yield NoBans()
-        return
-    client = connect(config.redis.url)
+    """The bans in the Redis that the settings name, or in that of the `relaygate serve` that runs on the same data."""
+    url = config.redis.url or EmbeddedRedis(data_directory(config) / "redis").url
+    client = connect(url)
     try:
-        yield SharedBans(client, Guard(client, Breaker()))
+        if config.redis.url is None and not await _answers(client):
+            yield NoWorkers()
+        else:
+            yield SharedBans(client, Guard(client, Breaker()))
     finally:
         await client.aclose()
 
 
-async def import_keys(config: Config, text: str, group: str, stream: TextIO) -> Done:
-    """Adds the keys of a list; what cannot be used is told by line, and makes the exit status 1."""
+async def _answers(client: Client) -> bool:
+    try:
+        await Guard(client, Breaker()).call(client.ping)
+    except (StoreUnavailable, RedisError):
+        return False
+    return True
+
+
+async def import_keys(config: Config, text: str, group: str | None, stream: TextIO) -> Done:
+    """Adds the keys of a list; what cannot be used is told by line, and makes the exit status 1.
+
+    Raises ConfigError for a group that there is not.
+    """
     keys = key_lists.read(text, group)
-    async with credentials_of(config) as (_, credentials):
-        return await added(credentials, keys, stream)
+    async with credentials_of(config) as (database, credentials):
+        groups = (await KeyPoolSettings(editor(config, database)).current()).groups
+        if group is not None and unknown_groups([group], groups):  # else each line would be told of
+            raise ConfigError("command line", f"--group: there is no pool group {group!r}")
+        return await added(credentials, keys, stream, ENTRY if is_json(text) else LINE)
 
 
-async def added(credentials: Credentials, keys: Sequence[key_lists.Read], stream: TextIO) -> Done:
-    """Adds keys; returns how many of them, and what is wrong with the others."""
+async def added(credentials: Credentials, keys: Sequence[key_lists.Read], stream: TextIO, place: str) -> Done:
+    """Adds keys; returns how many of them, and what is wrong with the others. `place` is what they are numbered by."""
     progress = Progress(stream, "keys", len(keys))
     try:
         results = await credentials.create_many(keys=keys, actor="import", progress=progress.tell)
     finally:
         progress.end()
     counts = Counter(result.outcome for result in results)
-    lines = {one.line: one.masked for one in keys if isinstance(one, InvalidLine)}
+    shown = {one.line: one.masked for one in keys if isinstance(one, InvalidLine)}
     complaints = [
-        f"line {one.line}: {f'{shown}: ' if (shown := lines.get(one.line)) else ''}{one.problem}"
+        complaint(InvalidLine(one.line, shown.get(one.line, ""), one.problem or ""), place)
         for one in results
         if one.outcome is LineOutcome.INVALID
     ]
     text = f"added {counts[LineOutcome.ADDED]}, there already {counts[LineOutcome.DUPLICATE]}\n"
-    return Done(text, [f"not imported: {one}" for one in complaints], 1 if complaints else 0)
+    return Done(text, complaints, 1 if complaints else 0)
+
+
+def complaint(one: InvalidLine, place: str) -> str:
+    """Which key is not added, and why."""
+    return f"not imported: {place} {one.line}: {f'{one.masked}: ' if one.masked else ''}{one.reason}"
 
 
 async def export_keys(config: Config, status: Status | None, group: str | None, write: Callable[[str], object]) -> None:
@@ -107,18 +133,22 @@ async def list_keys(config: Config, wanted: Wanted, write: Callable[[str], objec
 async def test_keys(config: Config, ids: Sequence[str], write: Callable[[str], object], stream: TextIO) -> int:
     """Tests keys, all without ids; writes those that did not pass, and how many did. Raises ConfigError.
 
-    Returns the exit status: 1 where some did not pass.
+    Returns the exit status: 1 where some did not pass. Workers hear of bans where there is a Redis; where there is
+    none, nobody is banned, which `stream` is told.
     """
 
     def told(record: KeyRecord, tested: Tested) -> None:
         counts[tested.result] += 1
+        statuses[tested.key_status] += 1
         if tested.result is not TestResult.SUCCESS:
             progress.end()
-            write(f"{record.id} {record.masked} {tested.problem}, {tested.key_status}\n")
+            kept = isinstance(bans, NoWorkers) and tested.key_status is Status.BANNED
+            write(f"{record.id} {record.masked} {tested.problem}, {record.status if kept else tested.key_status}\n")
         progress.tell(counts.total())
 
     counts: Counter[TestResult] = Counter()
-    async with credentials_of(config) as (database, credentials):
+    statuses: Counter[Status] = Counter()
+    async with known_bans(config) as bans, credentials_of(config, bans) as (database, credentials):
         total = len(ids) or await credentials.count(wanted=Wanted())
         progress = Progress(stream, "keys", total)
         edits = editor(config, database)
@@ -130,6 +160,11 @@ async def test_keys(config: Config, ids: Sequence[str], write: Callable[[str], o
             progress.end()
             await tests.close()
     write(f"{counts[TestResult.SUCCESS]} good, {counts[TestResult.FAILED]} not\n")
+    if isinstance(bans, NoWorkers) and statuses[Status.BANNED]:
+        stream.write(
+            f"relaygate: {statuses[Status.BANNED]} to be banned are not, since no worker could be told: redis.url is "
+            f"not set, and no relaygate serve runs in {data_directory(config)}\n"
+        )
     return 1 if counts[TestResult.FAILED] or state == "failed" else 0
 
 
@@ -185,9 +220,13 @@ def given(file: str, form: str | None) -> str:
         text = data.decode()
     except UnicodeDecodeError:
         raise ConfigError(file, "not UTF-8 text") from None
-    if (form == "json") != (text.lstrip("\ufeff \t\r\n")[:1] in ("[", "{")) and form is not None:
+    if (form == "json") != is_json(text) and form is not None:
         raise ConfigError(file, f"not {form}, by how it begins")
     return text
+
+
+def is_json(text: str) -> bool:
+    return text.lstrip("\ufeff \t\r\n")[:1] in ("[", "{")
 
 
 def open_bytes(file: str) -> bytes:

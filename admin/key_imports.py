@@ -4,7 +4,7 @@ from typing import TextIO
 
 from admin.commands import there
 from admin.control_plane import editor, looked_at
-from admin.key_commands import Done, added, credentials_of, open_bytes
+from admin.key_commands import ENTRY, Done, added, complaint, credentials_of, open_bytes
 from admin.rules import droid2api
 from admin.rules.key_lists import InvalidLine
 from admin.services.key_pool import KeyPoolSettings
@@ -24,7 +24,7 @@ async def from_droid2api(config: Config, file: str, stream: TextIO, *, replace: 
         raise ConfigError(file, "not UTF-8 text") from None
     if dry_run:
         merged = droid2api.merged(await _current(config), found, replace=replace)
-        invalid = [f"line {one.line}: {one.reason}" for one in found.keys if isinstance(one, InvalidLine)]
+        invalid = [complaint(one, ENTRY) for one in found.keys if isinstance(one, InvalidLine)]
         lines = [*merged.lines, f"+ up to {droid2api.usable(found.keys)} keys"]
         return _told(lines, "", found.problems, invalid)
     async with credentials_of(config) as (database, credentials):
@@ -32,7 +32,7 @@ async def from_droid2api(config: Config, file: str, stream: TextIO, *, replace: 
         merged = droid2api.merged(await pools.current(), found, replace=replace)
         if merged.pool != await pools.current():
             await pools.update(change=lambda pool: droid2api.merged(pool, found, replace=replace).pool, actor=ACTOR)
-        done = await added(credentials, found.keys, stream)
+        done = await added(credentials, found.keys, stream, ENTRY)
     told = _told(merged.lines, done.text, found.problems, [])
     return Done(told.text, told.complaints + done.complaints, max(told.status, done.status))
 
@@ -44,5 +44,5 @@ async def _current(config: Config) -> KeyPool:
 
 
 def _told(lines: list[str], text: str, problems: list[str], invalid: list[str]) -> Done:
-    complaints = problems + [f"not imported: {one}" for one in invalid]
+    complaints = problems + invalid
     return Done("".join(f"{line}\n" for line in lines) + text, complaints, 1 if complaints else 0)

@@ -1,4 +1,4 @@
-"""What endpoints about keys ask of the SQL side, of the workers, and of tests of keys. As `ports.py`, in its own file.
+"""What endpoints about keys ask of the SQL side, of the workers, and of tests and balances of keys. As `ports.py`.
 
 A key is a credential of kind `key`. No record here holds its secret: only `export` and `reveal` give that away. Every
 method takes its arguments by name; `actor` is who asked for the change. What they refuse is in `services/failures.py`.
@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
+from admin.rules.balances import Day, Totals
 from admin.rules.key_lists import NewCredential
 from admin.rules.key_records import (
     GroupFigures,
@@ -69,6 +70,16 @@ class KeyRecord(Protocol):
     def tokens_used(self) -> int | None: ...
     @property
     def tokens_total(self) -> int | None: ...
+    @property
+    def tokens_at(self) -> int | None: ...
+    @property
+    def tokens_begin(self) -> int | None: ...
+    @property
+    def tokens_end(self) -> int | None: ...
+    @property
+    def tokens_error(self) -> str | None: ...
+    @property
+    def tokens_error_at(self) -> int | None: ...
 
 
 class CredentialsService(Protocol):
@@ -212,6 +223,47 @@ class KeyTestsService(Protocol):
         """Ends it; what has been tested stays so. Without one running, nothing happens."""
 
 
+class SyncProgress(Protocol):
+    """A sync of balances, as far as it is; times in milliseconds since 1970."""
+
+    @property
+    def state(self) -> str: ...
+    @property
+    def total(self) -> int: ...
+    @property
+    def success(self) -> int: ...
+    @property
+    def failed(self) -> int: ...
+    @property
+    def skipped(self) -> int: ...
+    @property
+    def started_at(self) -> int | None: ...
+    @property
+    def ended_at(self) -> int | None: ...
+
+
+class BalanceSyncService(Protocol):
+    async def start(self) -> SyncProgress:
+        """Begins to ask about all keys but those that are disabled. Raises NoBalanceQuery, SyncRunning."""
+
+    def progress(self) -> SyncProgress: ...
+
+    async def cancel(self) -> SyncProgress:
+        """Ends it; what has been read is kept. Without one running, nothing happens."""
+
+
+class BalancesService(Protocol):
+    """What providers said of keys' balances."""
+
+    async def totals(self) -> Totals: ...
+
+    async def history(self, *, since_s: int, id: str = ...) -> Sequence[Day]:  # noqa: A002
+        """Days of one key, or of all, oldest first; days without a reading may be missing."""
+
+    async def forget(self) -> int:
+        """Removes days that are older than the settings keep them; returns how many rows."""
+
+
 class Listener(Protocol):
     """One who hears the live log."""
 
@@ -229,4 +281,7 @@ class LiveLogService(Protocol):
 
 class Explainer(Protocol):
     async def explain(self, *, request_id: str) -> Mapping[str, Any] | None:
-        """What the worker that had the request remembers of it; None where nobody does."""
+        """What the worker that had the request remembers of it; None where nobody does. Raises WorkersNotAsked."""
+
+    async def latest(self) -> Sequence[Mapping[str, Any]]:
+        """A line of each of the latest requests that workers remember, newest first. Raises WorkersNotAsked."""

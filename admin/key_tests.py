@@ -3,25 +3,19 @@
 A test asks the upstream of a route that may use the key (`rules/key_calls.py`) and notes what the answer says of it.
 """
 
-import asyncio
-import contextlib
-import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import NamedTuple
 
 from admin.key_ports import CredentialsService, KeyPoolService, KeyRecord
-from admin.rules.key_calls import Call, Finding, call, finding, route_for
-from admin.rules.key_records import Position, Status, TestResult, Wanted
+from admin.key_sweeps import UNDECRYPTABLE, Sweep, all_but, count_but, each
+from admin.rules.key_calls import Finding, call, finding, route_for
+from admin.rules.key_records import Status, TestResult
 from admin.services.failures import NoRouteForKey, NoSuchKey, TestsRunning
 from admin.upstream_calls import Answered, UpstreamCalls
 from proxy.config import KeyPool, Route
-
-log = logging.getLogger("relaygate")
-
-ATTEMPTS = 3
-"""Of one test: what passes (429, 5xx, the network) is tried again twice."""
-PAGE = 500
+from proxy.rules.tiers import group_of
+from proxy.secrets import SecretError
 
 Routes = Callable[[], Awaitable[Mapping[str, Route]]]
 _STATUSES = {Finding.BANNED: Status.BANNED, Finding.DISABLED: Status.DISABLED}
@@ -86,9 +80,8 @@ class KeyTests:
         self._calls = calls
         self._told = told
         self._pause_s = pause_s
-        self._now_ms = now_ms
         self._progress = TestProgress()
-        self._task: asyncio.Task[None] | None = None
+        self._sweep = Sweep("the test of all keys", now_ms)
 
     async def test(self, *, id: str) -> Tested:  # noqa: A002 - the word for it
         """Tests one key. Raises NoSuchKey, NoRouteForKey."""
@@ -99,69 +92,58 @@ class KeyTests:
 
     async def start(self) -> TestProgress:
         """Begins to test all keys but those that are banned. Raises TestsRunning."""
-        if self._task is not None and not self._task.done():
+        total = await count_but(self._keys, Status.BANNED)
+        if self._sweep.is_running():
             raise TestsRunning
-        self._progress = TestProgress("running", started_at=self._now_ms())
-        self._task = asyncio.create_task(self._run())
-        return self._progress
+        self._progress = TestProgress(total=total)
+        self._sweep.begin(self._run)
+        return self.progress()
 
     def progress(self) -> TestProgress:
-        return self._progress
+        sweep = self._sweep
+        return self._progress._replace(state=sweep.state, started_at=sweep.started_at, ended_at=sweep.ended_at)
 
     async def cancel(self) -> TestProgress:
         """Ends the test of all keys, if one is running; what has been tested stays tested."""
-        if self._task is not None and not self._task.done():
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
-            self._end("cancelled")  # also where it was cancelled before it began
-        return self._progress
+        await self._sweep.cancel()
+        return self.progress()
 
     async def ended(self) -> TestProgress:
         """Waits for the end of the test of all keys."""
-        if self._task is not None:
-            await self._task
-        return self._progress
+        await self._sweep.ended()
+        return self.progress()
 
     async def close(self) -> None:
         await self.cancel()
         await self._calls.close()
 
     async def _run(self) -> None:
-        try:
-            routes, pool = await self._routes(), await self._key_pool.current()
-            self._progress = self._progress._replace(total=await self._count())
-            waiting: asyncio.Queue[KeyRecord | None] = asyncio.Queue(pool.concurrent_limit)
-            async with asyncio.TaskGroup() as group:
-                for _ in range(pool.concurrent_limit):
-                    group.create_task(self._work(waiting, routes, pool))
-                async for record in self._all():
-                    await waiting.put(record)
-                for _ in range(pool.concurrent_limit):
-                    await waiting.put(None)
-        except Exception as error:
-            log.error("the test of all keys failed: %s", _words(error))  # noqa: TRY400 - a line, not a traceback
-            self._end("failed")
-        else:
-            self._end("done")
+        routes, pool = await self._routes(), await self._key_pool.current()
 
-    async def _work(self, waiting: asyncio.Queue[KeyRecord | None], routes: Mapping[str, Route], pool: KeyPool) -> None:
-        while (record := await waiting.get()) is not None:
+        async def work(record: KeyRecord) -> None:
             try:
                 tested = await self._test(record, routes, pool)
             except NoSuchKey:  # deleted meanwhile
                 self._progress = self._progress._replace(total=self._progress.total - 1)
-                continue
+                return
             except NoRouteForKey:
                 tested = Tested(TestResult.FAILED, 0, "no_route", record.status)
                 self._told(record, tested)
             self._progress = self._progress.with_one(tested)
 
+        await each(all_but(self._keys, Status.BANNED), pool.concurrent_limit, work)
+
     async def _test(self, record: KeyRecord, routes: Mapping[str, Route], pool: KeyPool) -> Tested:
-        route = route_for(routes, record.group, record.provider)
+        route = route_for(routes, group_of(record.group, pool.groups), record.provider)
         if route is None:
             raise NoRouteForKey
-        answered = await self._ask(call(route, await self._keys.reveal(id=record.id)), pool.request_timeout_ms / 1000)
+        try:
+            secret = await self._keys.reveal(id=record.id)
+        except SecretError:
+            answered = Answered(0, UNDECRYPTABLE)
+        else:
+            timeout_s = pool.request_timeout_ms / 1000
+            answered = await self._calls.ask_patiently(call(route, secret), timeout_s, self._pause_s)
         found = finding(answered.status) if answered.status else Finding.NOTHING
         status = _STATUSES.get(found)
         result = TestResult.SUCCESS if found is Finding.GOOD else TestResult.FAILED
@@ -172,39 +154,3 @@ class KeyTests:
         tested = Tested(result, answered.status, problem, status or record.status)
         self._told(record, tested)
         return tested
-
-    async def _ask(self, what: Call, timeout_s: float) -> Answered:
-        for attempt in range(1, ATTEMPTS + 1):
-            answered = await self._calls.ask(what, timeout_s)
-            passes = finding(answered.status) is Finding.AGAIN if answered.status else _may_pass(answered)
-            if not passes or attempt == ATTEMPTS:
-                break
-            await asyncio.sleep(self._pause_s * attempt)
-        return answered
-
-    async def _count(self) -> int:
-        return sum([await self._keys.count(wanted=Wanted(status)) for status in (Status.ACTIVE, Status.DISABLED)])
-
-    async def _all(self) -> AsyncIterator[KeyRecord]:
-        """All keys that are not banned, a page at a time."""
-        after: Position | None = None
-        while page := await self._keys.list(wanted=Wanted(), limit=PAGE, after=after):
-            for record in page:
-                if record.status is not Status.BANNED:
-                    yield record
-            after = Position(page[-1].created_at, page[-1].id)
-
-    def _end(self, state: str) -> None:
-        self._progress = self._progress._replace(state=state, ended_at=self._now_ms())
-
-
-def _may_pass(answered: Answered) -> bool:
-    """Whether what kept an answer away may be gone the next time."""
-    return answered.problem not in ("target_refused", "certificate_invalid")
-
-
-def _words(error: BaseException) -> str:
-    """The kind of an error, or of those that it is made of: their texts may hold a secret."""
-    if isinstance(error, BaseExceptionGroup):
-        return ", ".join(sorted({_words(one) for one in error.exceptions}))
-    return type(error).__name__

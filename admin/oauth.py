@@ -4,8 +4,9 @@ Where it comes from, in order: `credentials.refresh_token` begins a chain (`rule
 Where the chain stands lies in SQL, for all control planes, and in `auth.json`, for other programs and for the case that
 SQL cannot be written. `look` is called every few seconds; what it does:
 
-1. It reads where the chain stands, and what the sources say.
-2. If a refresh is due, it takes the lock, reads again, for another may have done it meanwhile, and asks the provider.
+1. It reads where the chain stands, what the sources say, and whether upstreams refuse the access token (401).
+2. If a refresh is due, or the token is refused, it takes the lock, reads again, for another may have done it meanwhile,
+   and asks the provider.
 3. What came is written to `auth.json` and then to SQL, before anybody uses it: the answer has spent the refresh token
    that was sent, so whoever loses the next one has lost the chain. The file is first, as it is quick and always there;
    SQL is written until it succeeds, under the lock, so that nobody sends the spent one.
@@ -28,6 +29,7 @@ from admin.redis_lock import RedisLock
 from admin.rules import oauth
 from admin.rules.oauth import Refusal, Renewed, State
 from admin.rules.oauth_attempts import Attempts, Tokens
+from admin.rules.oauth_refusals import Refusals
 
 log = logging.getLogger("relaygate")
 
@@ -48,6 +50,9 @@ class OAuthStore(Protocol):
 
     async def load(self) -> State | None: ...
     async def save(self, state: State, /) -> None: ...
+
+    async def refusals(self) -> int:
+        """How often upstreams have refused an access token, as far as workers have told."""
 
 
 class Endpoint(Protocol):
@@ -88,6 +93,7 @@ class OAuth:
         self._publish = publish
         self._now_ms = now_ms
         self._attempts = Attempts()
+        self._refusals = Refusals()
         self._published: tuple[str | None] | None = None
         self.standing = Standing(Health.OFF, now_ms() // 1000)
 
@@ -99,10 +105,12 @@ class OAuth:
             if state is None:
                 await self._go_without(stored)
                 return
+            if stored is not None and stored.access_token is not None:
+                self._refusals.note(stored, await self._store.refusals(), self._now_ms())
             if _is_news(state, stored) or self._is_to_refresh(state):
                 stored = await _to_its_end(self._work(stored))
             if stored is not None and stored.access_token is not None:
-                if not oauth.is_due(stored, self._now_ms()):  # else somebody may be writing the next one just now
+                if not self._is_due(stored):  # else somebody may be writing the next one just now
                     self._sources.write(stored)
                 await self._tell_workers(stored.access_token)
             self._take_stock(stored)
@@ -182,13 +190,17 @@ class OAuth:
         kept = self._sources.kept()
         return state.refresh_token, None if kept is None else kept.refresh_token
 
+    def _is_due(self, state: State) -> bool:
+        return oauth.is_due(state, self._now_ms()) or (
+            state.refresh_token is not None and self._refusals.hold_of(state)
+        )
+
     def _is_to_refresh(self, state: State) -> bool:
-        now_ms = self._now_ms()
-        return oauth.is_due(state, now_ms) and self._attempts.may(self._tokens(state), now_ms)
+        return self._is_due(state) and self._attempts.may(self._tokens(state), self._now_ms())
 
     def _take_stock(self, stored: State | None) -> None:
         """Notes how it goes: well, where the chain to go on with is stored and fresh, whoever made it so."""
-        if stored is not None and stored == self._sources.chosen(stored) and not oauth.is_due(stored, self._now_ms()):
+        if stored is not None and stored == self._sources.chosen(stored) and not self._is_due(stored):
             self._attempts = Attempts()
             self._note(Health.OK, "")
             self.standing = self.standing._replace(next_refresh_s=oauth.due_at_ms(stored) // 1000)

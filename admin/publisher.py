@@ -5,19 +5,14 @@ made by another process, is put right.
 """
 
 import asyncio
-import logging
 from collections.abc import Awaitable, Callable
 
-from admin.database import DatabaseDown
+from admin.publishing import keep_published
 from proxy.shared_state import published
-from proxy.shared_state.breaker import Guard, StoreUnavailable
+from proxy.shared_state.breaker import Guard
 from proxy.shared_state.client import Client
 from proxy.shared_state.keys import CONFIG_CHANNEL, CONFIG_SECTIONS, CONFIG_VERSION
 from proxy.shared_state.published import Mark
-
-log = logging.getLogger("relaygate")
-
-CHECK_S = 1.0
 
 
 class Publisher:
@@ -67,21 +62,6 @@ class Publisher:
 
     async def run(self) -> None:
         """Publishes what changes until it is cancelled."""
-        told = ""
-        while True:
-            self._wanted.clear()
-            try:
-                await self.publish()
-                told = ""
-            except (StoreUnavailable, DatabaseDown):  # their state is told where it changes
-                pass
-            except Exception as error:
-                problem = f"{type(error).__name__}: {error}"
-                if problem != told:
-                    log.error("not published: %s", problem)  # noqa: TRY400 - a line, not a traceback
-                told = problem
-            try:
-                async with asyncio.timeout(CHECK_S):
-                    await self._wanted.wait()
-            except TimeoutError:
-                pass
+        await keep_published(
+            self.publish, self._wanted, lambda error: f"not published: {type(error).__name__}: {error}"
+        )

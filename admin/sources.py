@@ -20,4 +20,6 @@ async def apply_file(wanted: dict[str, Route], routes: Routes, key_pool: KeyPool
     applied = await routes.apply(wanted, ACTOR, key_pool)
     for line in applied.plan.lines():
         log.info("applied from the file: %s", line)
+    for prefix, group in applied.lacking:
+        log.warning("route %s names pool group %s, which there is not: no key of it can be used", prefix, group)
     return applied.plan

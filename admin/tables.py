@@ -7,7 +7,7 @@ type of its own, and nothing here asks SQL to look inside. Text compares byte by
 
 from typing import Any, NamedTuple
 
-from sqlalchemy import BigInteger, Column, Index, Integer, LargeBinary, MetaData, String, Table, Text
+from sqlalchemy import BigInteger, Column, Index, Integer, LargeBinary, MetaData, String, Table, Text, UniqueConstraint
 from sqlalchemy.dialects import mysql
 
 from admin.rules.route_specs import PREFIX_LENGTH_MAX
@@ -44,7 +44,7 @@ RowId = BigInteger().with_variant(Integer(), "sqlite")
 
 # Rows that stand for nothing but their own lock: who changes the configuration holds `config` until its transaction
 # ends. A lock on the newest version would not do: PostgreSQL, once it has waited, gives the row that was newest before.
-# `events` is held by who takes events from the stream.
+# `events` is held by who takes events from the stream, `ledger` by who takes changes of quotas from theirs.
 locks = Table("locks", metadata, Column("name", String(64), primary_key=True), **MYSQL)
 
 # `spec` is the route without what equals its default; `target` is in it too, and stands here to be searched.
@@ -149,10 +149,12 @@ events_dropped = Table(
 )
 
 # Credentials, above all the keys of the key pool. `digest` is the SHA-256 of the secret, so that none is there twice.
-# `search` is what a search looks through, in lower case: one column, since SQLite reads 100,000 rows in 50 ms so.
+# `search` is what a search looks through, in lower case: one column, and in SQLite an index with all that a list can be
+# narrowed by, which is read to its end in 20 ms with 100,000 rows.
 # `version` is that of its last change that workers are to know of; counts are none. `banned_at` to `ban_status` mirror
 # a ban of all models, whose truth is in Redis; times are milliseconds, `banned_until` of a ban that ended by itself
-# just lies in the past.
+# just lies in the past. `tokens_used` and `tokens_total` are what the provider said last, at `tokens_at`, of a period
+# from `tokens_begin` to `tokens_end`; `tokens_error` is why it said nothing at `tokens_error_at`, if that was later.
 credentials = Table(
     "credentials",
     metadata,
@@ -184,12 +186,21 @@ credentials = Table(
     Column("ban_status", Integer),
     Column("tokens_used", BigInteger),
     Column("tokens_total", BigInteger),
+    Column("tokens_at", BigInteger),
+    Column("tokens_begin", BigInteger),
+    Column("tokens_end", BigInteger),
+    Column("tokens_error", String(64)),
+    Column("tokens_error_at", BigInteger),
     Index(None, "created_at", "id"),
     Index(None, "status", "created_at", "id", "banned_until"),
     Index(None, "pool_group", "created_at", "id", "status", "banned_until"),
     Index(None, "provider", "created_at", "id"),
     Index(None, "banned_until"),
     Index(None, "version", "id"),
+    Index(
+        "ix_credentials_search",
+        *("created_at", "id", "status", "banned_until", "pool_group", "provider", "search"),
+    ).ddl_if(dialect="sqlite"),
     **MYSQL,
 )
 
@@ -244,6 +255,21 @@ credential_statistics = Table(
     **MYSQL,
 )
 
+# What providers said of a credential's balance in a day that began at `start_s` (Unix time): the last reading, at `at`
+# (milliseconds), and how much was used between readings of that day (`spent`); with the empty id, of all credentials.
+balance_readings = Table(
+    "balance_readings",
+    metadata,
+    Column("start_s", BigInteger, primary_key=True, autoincrement=False),
+    Column("credential", CredentialId, primary_key=True),
+    Column("at", BigInteger, nullable=False),
+    Column("used", BigInteger),
+    Column("total", BigInteger),
+    Column("spent", BigInteger, nullable=False),
+    Index(None, "credential", "start_s"),
+    **MYSQL,
+)
+
 # The last delta of each worker that is in `credentials`, as `statistics_workers`.
 credential_workers = Table(
     "credential_workers",
@@ -266,6 +292,98 @@ oauth_tokens = Table(
     Column("refreshed_at", BigInteger, nullable=False),
     Column("chain", String(64), nullable=False),
     Column("spent", LongText, nullable=False),
+    **MYSQL,
+)
+
+# Access tokens, which clients of the relay present. `digest` is the SHA-256 of the text, which is nowhere; `shown` is
+# its beginning and end. Amounts are of `unit`, null where only time ends a token (as `total` and `remaining` then are).
+# `remaining`, `total` and `sequence` follow the counter in Redis, by the ledger: up to its change number `sequence`, as
+# of `synced_at`. `routes`, `models` and `networks` are JSON lists; 0 is no bound. `revision` is that of the last edit.
+access_tokens = Table(
+    "access_tokens",
+    metadata,
+    Column("id", CredentialId, primary_key=True),
+    Column("digest", String(64), nullable=False, unique=True),
+    Column("shown", String(32), nullable=False),
+    Column("ws_id", String(255), nullable=False),
+    Column("email", String(255), nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("quota_type", String(16), nullable=False),
+    Column("unit", String(16)),
+    Column("total", BigInteger),
+    Column("remaining", BigInteger),
+    Column("sequence", BigInteger, nullable=False),
+    Column("synced_at", BigInteger),
+    Column("expires_at", BigInteger),
+    Column("per_minute", Integer, nullable=False),
+    Column("per_second", Integer, nullable=False),
+    Column("concurrent", Integer, nullable=False),
+    Column("routes", Text, nullable=False),
+    Column("models", Text, nullable=False),
+    Column("networks", Text, nullable=False),
+    Column("refunds", Integer, nullable=False),
+    Column("on_store_outage", String(16), nullable=False),
+    Column("revision", BigInteger, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("updated_at", BigInteger, nullable=False),
+    Column("deleted_at", BigInteger),
+    Index(None, "created_at", "id"),
+    Index(None, "ws_id", "created_at", "id"),
+    Index(None, "email", "created_at", "id"),
+    Index(None, "state", "created_at", "id"),
+    Index(None, "revision"),
+    **MYSQL,
+)
+
+# One row: the number of the last edit of access tokens. Who edits one counts up first, and so holds the row until the
+# transaction ends: as with `credentials_version`, whoever looks for later numbers than he knows misses none.
+access_tokens_revision = Table(
+    "access_tokens_revision",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("number", BigInteger, nullable=False),
+    **MYSQL,
+)
+
+# The ledger: one row for each change of an access token's counter, `sequence` without gaps. `execution_success` and
+# what stands beside it tell how a request ended, once it has; `usage_mark` what its amount rests on.
+token_quota_logs = Table(
+    "token_quota_logs",
+    metadata,
+    Column("id", RowId, primary_key=True, autoincrement=True),
+    Column("token", CredentialId, nullable=False),
+    Column("sequence", BigInteger, nullable=False),
+    Column("ws_id", String(255), nullable=False),
+    Column("email", String(255), nullable=False),
+    Column("quota_before", BigInteger, nullable=False),
+    Column("quota_after", BigInteger, nullable=False),
+    Column("quota_change", BigInteger, nullable=False),
+    Column("total_after", BigInteger, nullable=False),
+    Column("action", String(16), nullable=False),
+    Column("unit", String(16)),
+    Column("request_id", String(128)),
+    Column("execution_success", Integer),
+    Column("execution_error_type", String(64)),
+    Column("execution_error_message", Text),
+    Column("usage_mark", String(16)),
+    Column("created_at", BigInteger, nullable=False),
+    UniqueConstraint("token", "sequence"),
+    Index(None, "token", "created_at"),
+    # An outcome looks for what is open of a request's id, of which its client may have made the id of all its requests.
+    Index(None, "request_id", "action", "execution_success"),
+    Index(None, "created_at"),
+    **MYSQL,
+)
+
+# Where the rows of a token in the ledger begin: behind the change of this number, which left `balance`, the quota being
+# `total` then. All up to it were removed as too old. Without a row here, they begin with the token.
+token_quota_carried = Table(
+    "token_quota_carried",
+    metadata,
+    Column("token", CredentialId, primary_key=True),
+    Column("sequence", BigInteger, nullable=False),
+    Column("balance", BigInteger, nullable=False),
+    Column("total", BigInteger, nullable=False),
     **MYSQL,
 )
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 
-from admin.rules.key_calls import Call
+from admin.rules.key_calls import Call, may_pass
 from proxy.config import UpstreamTls
 from proxy.rules.addresses import refusal, target_refusal
 from proxy.upstream.tls import client_context
@@ -17,11 +17,23 @@ BODY_BYTES_MAX = 64 * 1024
 """Of an answer, so that its connection can be used again. One that is longer is cut off."""
 
 
+ATTEMPTS = 3
+"""Of one call: what passes (429, 5xx, the network) is tried again twice."""
+LASTS = frozenset(("target_refused", "certificate_invalid"))
+"""What kept an answer away and will not be gone the next time."""
+
+
 class Answered(NamedTuple):
-    """The status of an answer; 0 where there was none, and then why, in a word."""
+    """The status of an answer; 0 where there was none, and then why, in a word. `body` may hold a secret."""
 
     status: int
     problem: str | None = None
+    body: bytes = b""
+
+    @property
+    def may_pass(self) -> bool:
+        """Whether another attempt may tell more."""
+        return may_pass(self.status) if self.status else self.problem not in LASTS
 
 
 class GuardedResolver(AbstractResolver):
@@ -53,13 +65,22 @@ class UpstreamCalls:
         self._session: aiohttp.ClientSession | None = None
         self._contexts: dict[UpstreamTls, ssl.SSLContext] = {}
 
+    async def ask_patiently(self, call: Call, timeout_s: float, pause_s: float) -> Answered:
+        """Makes a call, and again after a pause, longer each time, where that may tell more."""
+        for attempt in range(1, ATTEMPTS + 1):
+            answered = await self.ask(call, timeout_s)
+            if not answered.may_pass or attempt == ATTEMPTS:
+                break
+            await asyncio.sleep(pause_s * attempt)
+        return answered
+
     async def ask(self, call: Call, timeout_s: float) -> Answered:
         """Makes a call; returns how it was answered. Never raises for what the network or the upstream does."""
         if not self._allow_private_targets and target_refusal(call.target) is not None:
             return Answered(0, "target_refused")
         try:
             async with asyncio.timeout(timeout_s):
-                return Answered(await self._status(call))
+                return await self._answer(call)
         except TimeoutError:
             return Answered(0, "timeout")
         except (aiohttp.ClientError, OSError, ValueError) as error:
@@ -69,18 +90,22 @@ class UpstreamCalls:
         if self._session is not None:
             await self._session.close()
 
-    async def _status(self, call: Call) -> int:
+    async def _answer(self, call: Call) -> Answered:
         context = None if call.tls is None else self._context(call.tls)
         name = None if call.tls is None else call.tls.server_name
-        async with self._opened().get(
+        async with self._opened().request(
+            call.method,
             call.url,
             headers=call.fields,
+            data=call.body,
             allow_redirects=False,
             ssl=context or True,
             server_hostname=name,
         ) as response:
-            await response.content.read(BODY_BYTES_MAX)
-            return response.status
+            body = bytearray()
+            while len(body) < BODY_BYTES_MAX and (piece := await response.content.read(BODY_BYTES_MAX - len(body))):
+                body += piece
+            return Answered(response.status, body=bytes(body))
 
     def _opened(self) -> aiohttp.ClientSession:
         """The session, made where a loop runs."""

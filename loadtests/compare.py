@@ -33,6 +33,10 @@ from loadtests.cases import (
 )
 from loadtests.idle_clients import IdleError
 from loadtests.key_pool_cost import KeyPoolCost
+from loadtests.ledger_lag import LedgerLag
+from loadtests.metering_cost import MeteringCost, UsageCost
+from loadtests.metering_lone import MeteringLone
+from loadtests.metering_rate import MeteringRate
 from loadtests.own_cases import ColdStart, EditVisible, OwnCase, RoutesCost, ServeMemory, StatisticsCost
 from loadtests.processes import Running, StartError, exit_on_signals, free_port, raise_open_files_limit, running
 from loadtests.report import UNITS, Page, Section, render
@@ -133,6 +137,11 @@ def own_cases(options: argparse.Namespace) -> list[OwnCase]:
         StatisticsCost(options.pairs),
         RoutesCost(options.pairs),
         KeyPoolCost(options.pairs),
+        MeteringCost(options.pairs),
+        UsageCost(options.pairs),
+        MeteringRate(),
+        MeteringLone(),
+        LedgerLag(),
         EditVisible(options.edits),
         ColdStart(),
         ServeMemory(),

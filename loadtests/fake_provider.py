@@ -16,6 +16,8 @@ path is 404. A request that lacks what its API demands is 400, whatever its key.
 
     POST /user_management/authenticate    WorkOS' token endpoint: each refresh token once, then the one it was
                                           exchanged for; the access token is a good key from then on
+    GET /api/organization/members/chat-usage
+    POST /api/organization/subscription/usage   what a key has used of its allowance, as Factory says it
     PUT /_control/keys                    {"sk-1": [{"does": "rate_limited", "for_s": 2}], …}, as `plan`
     GET /_control/asked?since=N           the records; /_control/requests has every byte of them
     GET /_control/reset                   forgets keys and records
@@ -33,7 +35,8 @@ from urllib.parse import parse_qs
 import msgspec
 
 from loadtests.fake_provider_answers import play, refuse
-from loadtests.fake_provider_errors import Wait, mistake, refusal
+from loadtests.fake_provider_balances import METHODS, Allowance, usage_of
+from loadtests.fake_provider_errors import Api, Wait, mistake, refusal
 from loadtests.fake_provider_keys import Behaviour, Does, Keys, Tells
 from loadtests.fake_provider_requests import (
     GEMINI_MODELS,
@@ -70,6 +73,12 @@ class FakeProvider(UpstreamInThread):
         self.asked: list[Asked] = []
         self.refresh_tokens: set[str] = set()
         """Those that may be exchanged, each once."""
+        self.allowances: dict[str, Allowance] = {}
+        """By key; of others, the usual one, of which nothing is used."""
+        self.moved: set[str] = set()
+        """Paths of balance queries that are not there (any more, or yet)."""
+        self.balances_asked: list[tuple[str, str]] = []
+        """Path and key of each balance query."""
         self._keys = Keys()
         self._running: Counter[str] = Counter()
         self._numbers = itertools.count(1)
@@ -87,6 +96,9 @@ class FakeProvider(UpstreamInThread):
         """Forget all keys and records, but not the requests that are running."""
         self._keys.clear()
         self.refresh_tokens.clear()
+        self.allowances.clear()
+        self.moved.clear()
+        self.balances_asked.clear()
         self.asked.clear()
         self.requests.clear()
 
@@ -110,6 +122,8 @@ class FakeProvider(UpstreamInThread):
         path = exchange.path()
         if path.startswith(CONTROL):
             return self.control(exchange, path)
+        if path in METHODS:
+            return self._tell_balance(exchange, path)
         return self._exchange_token(exchange) if path == TOKEN_PATH else self._serve(exchange, path)
 
     async def _serve(self, exchange: Exchange, path: str) -> None:
@@ -148,6 +162,19 @@ class FakeProvider(UpstreamInThread):
             return
         asked.does = met.behaviour.does
         await play(exchange, asked, met)
+
+    async def _tell_balance(self, exchange: Exchange, path: str) -> None:
+        await exchange.read_as_told()
+        key = key_of(Api.OPENAI, credentials_of(exchange.recorded))
+        self.balances_asked.append((path, key))
+        if path in self.moved:
+            await exchange.send_document({"detail": "Not Found"}, 404)
+        elif exchange.recorded.method != METHODS[path]:
+            await exchange.send_document({"detail": "Method Not Allowed"}, 405)
+        elif not self._keys.is_given(key):
+            await exchange.send_document({"detail": f"Invalid API key: {key}"}, 401)
+        else:
+            await exchange.send_document(usage_of(self.allowances.get(key, Allowance())))
 
     async def _exchange_token(self, exchange: Exchange) -> None:
         await exchange.read_as_told()

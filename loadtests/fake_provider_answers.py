@@ -1,9 +1,13 @@
 """How the fake provider answers: what a key's plan says, in the words of the API that was asked."""
 
 import asyncio
+import gzip
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+
+import brotli
+import zstandard
 
 from loadtests import fake_answers
 from loadtests.fake_answers import PROMPT_TOKENS, Json, ProviderError, StreamUsage
@@ -16,6 +20,12 @@ from loadtests.fake_wire import LAST_CHUNK, Exchange, chunk, response_head
 REQUEST_ID = {Api.OPENAI: "x-request-id", Api.ANTHROPIC: "request-id", Api.GEMINI: "x-fake-request-id"}
 EVENT_STREAM = [("content-type", "text/event-stream; charset=utf-8"), ("transfer-encoding", "chunked")]
 JSON_TYPE = ("content-type", "application/json")
+CODINGS: Mapping[bytes, Callable[[bytes], bytes]] = {
+    b"br": brotli.compress,
+    b"zstd": zstandard.compress,
+    b"gzip": gzip.compress,
+}
+"""What errors are coded in for who takes it, the first that he does: so do the edges that providers stand behind."""
 
 
 async def play(exchange: Exchange, asked: Asked, met: Met) -> None:
@@ -40,8 +50,14 @@ async def play(exchange: Exchange, asked: Asked, met: Met) -> None:
 
 async def refuse(exchange: Exchange, asked: Asked, error: ProviderError) -> None:
     asked.status = error.status
-    request_id = (REQUEST_ID[asked.api], "req_fake")
-    await exchange.send_document(error.document, error.status, (*error.headers, request_id))
+    headers = [JSON_TYPE, (REQUEST_ID[asked.api], "req_fake"), *error.headers]
+    body = json.dumps(error.document).encode()
+    taken = {name.strip() for value in asked.recorded.values("accept-encoding") for name in value.split(b",")}
+    coding = next((name for name in CODINGS if name in taken), None)
+    if coding is not None:
+        headers.append(("content-encoding", coding.decode()))
+        body = CODINGS[coding](body)
+    await exchange.send(response_head(error.status, [*headers, ("content-length", str(len(body)))]) + body)
 
 
 async def _answer(exchange: Exchange, asked: Asked, behaviour: Behaviour) -> None:

@@ -38,6 +38,7 @@ Headers = tuple[tuple[str, str], ...]
 _OPENAI: dict[Does, tuple[int, str, str | None, str]] = {
     Does.PAYMENT_REQUIRED: (402, "unknown_error", "invalid_request_error", "Insufficient Balance"),
     Does.UNAUTHORIZED: (401, "invalid_request_error", "invalid_api_key", "Incorrect API key provided."),
+    Does.EXPIRED: (401, "invalid_request_error", None, "Your authentication token has expired."),
     Does.FORBIDDEN: (403, "invalid_request_error", None, "This request is not allowed."),
     Does.RATE_LIMITED: (429, "requests", "rate_limit_exceeded", "Rate limit reached for requests."),
     Does.OUT_OF_QUOTA: (
@@ -59,6 +60,7 @@ _OPENAI: dict[Does, tuple[int, str, str | None, str]] = {
 _ANTHROPIC: dict[Does, tuple[int, str, str]] = {
     Does.PAYMENT_REQUIRED: (402, "billing_error", "There is an issue with your billing or payment information."),
     Does.UNAUTHORIZED: (401, "authentication_error", "invalid x-api-key"),
+    Does.EXPIRED: (401, "authentication_error", "OAuth token has expired."),
     Does.FORBIDDEN: (403, "permission_error", "Your API key does not have permission to use the specified resource."),
     Does.RATE_LIMITED: (429, "rate_limit_error", "This request would exceed your organization's rate limit."),
     Does.OUT_OF_QUOTA: (
@@ -75,6 +77,7 @@ _ANTHROPIC: dict[Does, tuple[int, str, str]] = {
 _GEMINI: dict[Does, tuple[int, str, str]] = {
     Does.PAYMENT_REQUIRED: (402, "FAILED_PRECONDITION", "Billing is not enabled for this project."),
     Does.UNAUTHORIZED: (400, "INVALID_ARGUMENT", "API key not valid. Please pass a valid API key."),
+    Does.EXPIRED: (401, "UNAUTHENTICATED", "Request had invalid authentication credentials."),
     Does.FORBIDDEN: (403, "PERMISSION_DENIED", "The caller does not have permission"),
     Does.RATE_LIMITED: (429, "RESOURCE_EXHAUSTED", "You exceeded your current quota. Please retry later."),
     Does.OUT_OF_QUOTA: (429, "RESOURCE_EXHAUSTED", "You exceeded your current quota, please check your plan."),

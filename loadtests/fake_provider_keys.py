@@ -19,6 +19,7 @@ class Does(StrEnum):
     OK = "ok"
     PAYMENT_REQUIRED = "payment_required"  # 402
     UNAUTHORIZED = "unauthorized"  # 401: the key is wrong or revoked
+    EXPIRED = "expired"  # 401, which does not say that the key will never be good again
     FORBIDDEN = "forbidden"  # 403
     RATE_LIMITED = "rate_limited"  # 429, with a time to wait told as `Tells` says
     OUT_OF_QUOTA = "out_of_quota"  # 429, and waiting does not help
@@ -103,6 +104,9 @@ class Keys:
 
     def clear(self) -> None:
         self._plans.clear()
+
+    def is_given(self, key: str) -> bool:
+        return key in self._plans
 
     def meet(self, key: str, model: str, now_s: float) -> Met | None:
         """Returns what a request meets, None for a key that nobody has been given. Takes note that it was met."""

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from loadtests.cases import exchange, expect
 from loadtests.paired import cpu_ratios, on_one_cpu
-from loadtests.processes import Running, StartError, free_port, running
+from loadtests.processes import Launch, Running, StartError, free_port, running
 from loadtests.servers import relaygate_launch
 from loadtests.upstreams import ANSWER, Upstreams
 from loadtests.wrk import REQUEST_BODY, REQUEST_HEADERS, WrkFigures, run_wrk, write_script
@@ -100,8 +100,12 @@ def first_answer(port: int, path: str) -> tuple[int, bytes]:
 
 def relay(directory: Path, redis_url: str, variant: Variant) -> contextlib.AbstractContextManager[Running]:
     """A relay with one worker, on the CPU that all of them share. Its files are in `directory`, which is made."""
+    return running(on_one_cpu(relay_launch(directory, redis_url, variant)), directory / "relay.log")
+
+
+def relay_launch(directory: Path, redis_url: str, variant: Variant) -> Launch:
+    """The same on any CPU."""
     directory.mkdir(parents=True)
     settings = {"redis": {"url": redis_url}, "data_dir": str(directory), "routes": variant.routes}
     launch = relaygate_launch("proxy", free_port(), directory, settings)
-    environment = {**launch.environment, **variant.environment}
-    return running(on_one_cpu(replace(launch, environment=environment)), directory / "relay.log")
+    return replace(launch, environment={**launch.environment, **variant.environment})

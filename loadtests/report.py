@@ -7,6 +7,7 @@ from loadtests.samples import Metric, Reading, Sample, Spread, Unit, Verdict, jo
 
 MB = 1_000_000
 MIB = 1 << 20
+FEW_MS = 10
 PLURALS = {"MiB": "MiB"}
 
 
@@ -79,7 +80,12 @@ def seconds(value: float) -> str:
 
 
 def milliseconds(value: float) -> str:
-    return f"{value:,.1f} ms"
+    """Where a tenth is much, to the microsecond."""
+    return f"{value:,.1f} ms" if abs(value) >= FEW_MS else f"{value:.3f} ms"
+
+
+def a_second(value: float) -> str:
+    return f"{grouped(value)}/s"
 
 
 # Title (with the case's unit filled in) and form of each column, in the order of the table.
@@ -105,6 +111,7 @@ UNITS: Mapping[Unit, Callable[[float], str]] = {
     Unit.SECONDS: seconds,
     Unit.MILLISECONDS: milliseconds,
     Unit.BYTES: megabytes,
+    Unit.PER_SECOND: a_second,
 }
 
 
@@ -210,7 +217,7 @@ def own_table(page: Page) -> str:
     rows = []
     for reading in joined(page.readings):
         form = UNITS[reading.unit]
-        bound = "" if reading.bound is None else f"≤ {form(reading.bound)}"
+        bound = "" if reading.bound is None else f"{reading.side} {form(reading.bound)}"
         rows.append([f"{reading.case}: {reading.what}", bound, with_range(reading.measured, form), reading.word])
     return f"## Relaygate alone\n\n{OWN_CASES}\n{titles}\n\n{table(['', 'target', 'measured', ''], rows)}"
 

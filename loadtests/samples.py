@@ -52,6 +52,14 @@ class Unit(StrEnum):
     SECONDS = "s"
     MILLISECONDS = "ms"
     BYTES = "bytes"
+    PER_SECOND = "1/s"
+
+
+class Side(StrEnum):
+    """On which side of its bound a target is met."""
+
+    AT_MOST = "≤"
+    AT_LEAST = "≥"
 
 
 @dataclass(frozen=True)
@@ -63,6 +71,7 @@ class Reading:
     unit: Unit
     values: Sequence[float]
     bound: float | None = None
+    side: Side = Side.AT_MOST
 
     @property
     def measured(self) -> Spread:
@@ -75,7 +84,7 @@ class Reading:
     @property
     def word(self) -> str:
         """Whether the target is met; nothing where there is none."""
-        return "" if self.bound is None else met(self.measured, self.bound)
+        return "" if self.bound is None else met(self.measured, self.bound, self.side)
 
 
 @dataclass(frozen=True)
@@ -101,8 +110,9 @@ class Verdict:
         return "not measured" if self.measured is None else met(self.measured, self.target.bound)
 
 
-def met(measured: Spread, bound: float) -> str:
-    return "met" if measured.median <= bound else "**missed**"
+def met(measured: Spread, bound: float, side: Side = Side.AT_MOST) -> str:
+    within = measured.median <= bound if side is Side.AT_MOST else measured.median >= bound
+    return "met" if within else "**missed**"
 
 
 def select(samples: Iterable[Sample], case: str, server: str) -> list[Sample]:

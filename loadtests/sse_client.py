@@ -48,7 +48,8 @@ class Tally:
 class Streams:
     """Open event streams, each with the last byte that came, since a read may stop in the middle of an event's end."""
 
-    def __init__(self) -> None:
+    def __init__(self, request: bytes) -> None:
+        self.request = request
         self.epoll = select.epoll()
         self.sockets: dict[int, socket.socket] = {}
         self.readers: dict[int, Callable[[bytearray], int]] = {}
@@ -60,7 +61,7 @@ class Streams:
         try:
             stream = socket.create_connection(("127.0.0.1", port), timeout=CONNECT_TIMEOUT_S)
             self.sockets[stream.fileno()] = stream
-            stream.sendall(REQUEST)
+            stream.sendall(self.request)
         except OSError as error:
             raise StreamError(f"stream {len(self.sockets)} was not accepted: {error}") from error
 
@@ -115,9 +116,9 @@ class Streams:
 
 
 @contextlib.contextmanager
-def event_streams(port: int, count: int) -> Iterator[Streams]:
+def event_streams(port: int, count: int, request: bytes = REQUEST) -> Iterator[Streams]:
     """`count` streams through a proxy, each begun and answered with status 200. Raises `StreamError`."""
-    streams = Streams()
+    streams = Streams(request)
     try:
         for _ in range(count):
             streams.open(port)

@@ -6,6 +6,7 @@ dropped. It understands just the requests below, from a proxy that behaves.
 
     GET /events            an endless event stream, 50 events a second
     GET /events?count=N    N events at once, then the end: always the same bytes
+    POST /events/chat/completions   as /events; its body comes with the head, and is not looked at
     POST /upload           {"bytes": N} when the body (with a Content-Length) has arrived
     POST /checksum         the same with the body's SHA-256
 """
@@ -43,6 +44,7 @@ STREAM_HEAD = b"".join(
     )
 )
 LAST_CHUNK = b"0\r\n\r\n"
+STREAMED = ((b"GET", b"/events"), (b"POST", b"/events/chat/completions"))
 
 
 def event(stamp_ns: int) -> bytes:
@@ -134,7 +136,7 @@ class Connection(asyncio.BufferedProtocol):
         method, target, _ = line.split(b" ", 2)
         headers = {name.strip().lower(): value.strip() for name, _, value in (f.partition(b":") for f in fields)}
         path, _, query = target.partition(b"?")
-        if (method, path) == (b"GET", b"/events"):
+        if (method, path) in STREAMED:
             self.stream(query)
         elif method == b"POST" and path in (b"/upload", b"/checksum") and b"content-length" in headers:
             self.expect_body(path, int(headers[b"content-length"]))

@@ -6,6 +6,7 @@ are of a busy proxy, and requests/s is what that many connections get.
 
 import json
 import subprocess
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -64,10 +65,10 @@ class WrkFigures:
     errors: tuple[str, ...]
 
 
-def write_script(directory: Path) -> Path:
-    headers = "\n".join(f'wrk.headers["{name}"] = "{value}"' for name, value in REQUEST_HEADERS.items())
+def write_script(directory: Path, headers: Mapping[str, str] = REQUEST_HEADERS) -> Path:
+    fields = "\n".join(f'wrk.headers["{name}"] = "{value}"' for name, value in headers.items())
     path = directory / "post.lua"
-    path.write_text(SCRIPT.format(body=REQUEST_BODY.decode(), headers=headers))
+    path.write_text(SCRIPT.format(body=REQUEST_BODY.decode(), headers=fields))
     return path
 
 

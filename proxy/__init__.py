@@ -8,10 +8,11 @@
 - `app.py` is the ASGI callable: it makes each request an `Exchange` (`exchange.py`, the typed state of one request) and
   each failure an answer. `worker.py` holds what a worker's requests share, and the tick that looks after them.
 - `snapshot.py` compiles a `Config` to what the hot path reads: routes in a table, pools, ready-made bytes.
-- `pipeline.py` is the life of a request: route, receive, choose, forward, or, of a WebSocket, tunnel. One file each in
-  `phases/`.
+- `pipeline.py` is the life of a request: route, admit, receive, choose, forward, or, of a WebSocket, tunnel. One file
+  each in `phases/`.
 - `key_pool/` is which credential a request goes out with; `dialects/` what a provider's answers say of it; `secrets.py`
   decrypts it.
+- `metering/` asks Redis whether requests with access tokens go out, and tells it how they ended.
 - `rules/` decides: values in, values out. `upstream/` owns the connections to upstreams, their pools, TLS and
   WebSockets.
 - `shared_state/` is Redis as the data plane sees it: names, client, circuit breaker, and the private server of a

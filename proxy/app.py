@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from proxy.config import Config
 from proxy.errors import BAD_REQUEST, INTERNAL, NOT_READY, TOO_MANY_CONNECTIONS, Cause, ClientGone, RelayError
 from proxy.exchange import Exchange, Receive, Scope, Send
-from proxy.phases.account import account, count, trace
+from proxy.phases.account import account, count, settle, trace
 from proxy.phases.answer import answer_error, answer_health, answer_statistics
 from proxy.pipeline import relay, relay_websocket
 from proxy.rules.own_paths import Own
@@ -85,6 +85,8 @@ class Relay:
             await fail(exchange, INTERNAL)
         finally:
             worker.finish(exchange)
+            if exchange.meter is not None:
+                settle(exchange, exchange.meter)
             if exchange.tally is not None:
                 count(exchange, exchange.tally)
             if worker.access_log is not None or worker.listened is not None:
@@ -114,6 +116,8 @@ class Relay:
             await fail(exchange, INTERNAL)
         finally:
             worker.tunnels.discard(exchange)
+            if exchange.meter is not None:
+                settle(exchange, exchange.meter)
             if exchange.tally is not None:
                 count(exchange, exchange.tally)
             if worker.access_log is not None or worker.listened is not None:

@@ -17,7 +17,8 @@ from typing import Any, NamedTuple, NoReturn
 import msgspec
 
 from proxy import settings
-from proxy.config import Config, ConfigError
+from proxy.config import Access, Config, ConfigError, lacks_api_key
+from proxy.rules.tiers import unknown_groups
 from proxy.sources import structs
 from proxy.version import VERSION
 
@@ -80,23 +81,39 @@ def start(_options: Options, load: Callable[[], Config]) -> int:
         raise ConfigError(
             "server.stats_path", "its figures come through Redis, expected redis.url or `relaygate serve`"
         )
+    if config.redis.url is None and config.access.api_key is None:
+        for prefix, route in config.routes.items():
+            if route.access is Access.TOKEN:
+                problem = "tokens are checked in Redis, expected redis.url, access.api_key or `relaygate serve`"
+                raise ConfigError(f"routes.{prefix}.access", problem)
     status: int = importlib.import_module("proxy.server").run(config, load)
     return status
 
 
 def check(_options: Options, load: Callable[[], Config]) -> int:
-    sys.stdout.write(report(load()))
+    config = load()
+    sys.stdout.write(report(config))
+    if warning := lacks_api_key(config.routes, config.credentials):
+        sys.stderr.write(f"relaygate: warning: {warning}\n")
     return 0
 
 
 def report(config: Config) -> str:
-    """The listener, the routes as an aligned table (prefix, target, what differs from the defaults), their number."""
+    """The listener, the routes as an aligned table (prefix, target, what differs from the defaults), their number.
+
+    Before that are lines about pool groups that routes name and the settings do not: the admin API may have made them.
+    """
     rows = [("PREFIX", "TARGET", "OPTIONS")]
     rows += [(prefix, route.target, notable(route)) for prefix, route in sorted(config.routes.items())]
     widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
     table = [f"{prefix:<{widths[0]}}  {target:<{widths[1]}}  {options}".rstrip() for prefix, target, options in rows]
+    notes = [
+        f"{prefix}: pool group {group} is not in key_pool.groups; until it is made elsewhere, it has no keys"
+        for prefix, route in sorted(config.routes.items())
+        for group in unknown_groups(route.pool_groups, config.key_pool.groups)
+    ]
     count = len(config.routes)
-    return "\n".join([f"listen: {_url(config)}", *table, f"{count} route{'' if count == 1 else 's'} ok", ""])
+    return "\n".join([f"listen: {_url(config)}", *table, *notes, f"{count} route{'' if count == 1 else 's'} ok", ""])
 
 
 def _url(config: Config) -> str:

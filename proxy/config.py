@@ -6,8 +6,9 @@ Field names are the YAML's own; every unit stands at the end of a name (`_s` sec
 in the types, so one annotation serves the check, its error message and the reader.
 """
 
+from collections.abc import Mapping
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
 
@@ -24,6 +25,8 @@ Port = Annotated[int, msgspec.Meta(ge=1, le=65535)]
 Workers = Annotated[int, msgspec.Meta(ge=1, le=1024)]
 Hours = Annotated[int, msgspec.Meta(ge=1, le=10_000)]
 Days = Annotated[int, msgspec.Meta(ge=31, le=10_000)]
+Tokens = Annotated[int, msgspec.Meta(ge=0, le=100_000_000)]
+Usd = Annotated[float, msgspec.Meta(ge=0, le=100_000)]
 
 
 class ConfigError(Exception):
@@ -76,6 +79,24 @@ class CredentialSource(StrEnum):
     AUTO = "auto"
 
 
+class Access(StrEnum):
+    """Who may use a route: anybody, or who shows an access token (`phases/admit.py`)."""
+
+    PUBLIC = "public"
+    TOKEN = "token"  # noqa: S105 - a word of the settings
+
+
+class OnClientGone(StrEnum):
+    """What becomes of an upstream's answer whose client has left.
+
+    ABORT closes the connection, so that the upstream may stop working. DRAIN reads on to the end, for what it says was
+    used.
+    """
+
+    ABORT = "abort"
+    DRAIN = "drain"
+
+
 class Dialect(StrEnum):
     """Whose API a target speaks: where a request names its model, how it is given a credential, what errors mean."""
 
@@ -98,6 +119,17 @@ class Algorithm(StrEnum):
     QUOTA_AWARE = "quota-aware"
     TIME_WINDOW = "time-window"
     CACHE_AFFINITY = "cache-affinity"
+
+
+class BalancePreset(StrEnum):
+    """Providers whose balance queries are known (`admin/rules/balances.py`)."""
+
+    FACTORY = "factory"
+
+
+class BalanceMethod(StrEnum):
+    GET = "GET"
+    POST = "POST"
 
 
 class LogLevel(StrEnum):
@@ -134,6 +166,7 @@ class Route(Struct, frozen=True, kw_only=True, omit_defaults=True):
     its last use. `credential_field` says how the upstream is given its credential: the name of a header field
     (`authorization` has `Bearer ` before it) or `?name` of a query parameter; null: as the dialect wants it. `dialect`
     null: by the target's host. `pool_groups` are the groups of the key pool that the route may use (empty: all).
+    `access` null: `token` where `access.api_key` is set, else `public`.
     """
 
     target: str
@@ -154,6 +187,8 @@ class Route(Struct, frozen=True, kw_only=True, omit_defaults=True):
     credential_field: str | None = None
     dialect: Dialect | None = None
     pool_groups: tuple[str, ...] = ()
+    access: Access | None = None
+    on_client_gone: OnClientGone = OnClientGone.ABORT
 
 
 class ListenerTls(Struct, frozen=True, kw_only=True):
@@ -172,7 +207,8 @@ class Server(Struct, frozen=True, kw_only=True):
     also ends idle keep-alive connections. `body_bytes_max` bounds request bodies of routes that set no bound of their
     own. Unless `allow_private_targets`, no target may be or resolve to an address that is not public. `statistics`:
     whether requests are counted, where there is a Redis to tell. `stats_path` answers with the figures of all workers
-    in JSON (null: nothing does).
+    in JSON (null: nothing does). `trusted_proxies` are networks (`10.0.0.0/8`) of proxies in front: from them, and only
+    from them, `X-Forwarded-For` is believed, where a client's address decides something.
     """
 
     host: str = "127.0.0.1"
@@ -190,6 +226,7 @@ class Server(Struct, frozen=True, kw_only=True):
     access_log: bool = False
     statistics: bool = True
     stats_path: str | None = None
+    trusted_proxies: tuple[str, ...] = ()
     log_level: LogLevel = LogLevel.INFO
 
 
@@ -221,6 +258,19 @@ class Admin(Struct, frozen=True, kw_only=True):
     trusted_proxies: tuple[str, ...] = ()
 
 
+class AccessSettings(Struct, frozen=True, kw_only=True):
+    """Who is let in, beside those whom the control plane has given access tokens.
+
+    `api_key` is one token without quota, rate or end. An address that shows `wrong_tokens_max` wrong ones within a
+    minute to one worker is refused for a while, but with a token that the worker knows. While Redis is away, each
+    worker admits `outage_requests_max` requests of a token that says `on_store_outage: allow`.
+    """
+
+    api_key: str | None = None
+    wrong_tokens_max: Count = 30
+    outage_requests_max: Count = 100
+
+
 class Retention(Struct, frozen=True, kw_only=True):
     """How long the control plane keeps what it adds up: statistics by minute, by hour and by day. Totals stay for ever.
 
@@ -231,6 +281,14 @@ class Retention(Struct, frozen=True, kw_only=True):
     hour_rows_days: Days = 90
     day_rows_days: Days = 800
     versions: Count = 1000
+
+
+class QuotaCleanup(Struct, frozen=True, kw_only=True):
+    """When the control plane removes old rows of access tokens' ledgers, and how old they are then."""
+
+    enabled: bool = True
+    retention_days: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 180
+    interval_hours: Hours = 24
 
 
 class Credentials(Struct, frozen=True, kw_only=True):
@@ -256,6 +314,32 @@ class PoolGroup(Struct, frozen=True, kw_only=True):
     priority: Annotated[int, msgspec.Meta(ge=0, le=1_000_000)] = 100
 
 
+class BalanceQuery(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How a provider is asked how much of its allowance a key has used: a preset, or a request and where its answer
+    says what.
+
+    It is for keys of `providers` (as lists of keys name them; empty: all, or those of the preset) in `pool_groups`
+    (empty: all). `{key}` in the URL's path and query, in `headers` and in texts of the JSON `body` stands for the key.
+    `used`, `total` and `remaining` are JSON pointers (RFC 6901) to numbers, which are multiplied by `scale` and
+    rounded; of the three, `used` or `remaining` is there. `period_begin` and `period_end` are pointers to times:
+    seconds or milliseconds since 1970, or dates of RFC 3339.
+    """
+
+    preset: BalancePreset | None = None
+    providers: tuple[str, ...] = ()
+    pool_groups: tuple[str, ...] = ()
+    url: str | None = None
+    method: BalanceMethod = BalanceMethod.GET
+    headers: dict[str, str] = {}
+    body: dict[str, Any] | None = None
+    used: str | None = None
+    total: str | None = None
+    remaining: str | None = None
+    period_begin: str | None = None
+    period_end: str | None = None
+    scale: Annotated[float, msgspec.Meta(gt=0, le=1_000_000_000)] = 1.0
+
+
 class KeyPool(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """How credentials are chosen, banned and tried again. The same for all routes; the control plane may change it.
 
@@ -267,7 +351,9 @@ class KeyPool(Struct, frozen=True, kw_only=True, omit_defaults=True):
     `rate_limit_s`, `overload_s` or `ban_s` by its cause, twice as long each time in a row up to `ban_max_s`.
     `multi_tier` has groups used by priority: with `auto_fallback` from one to the next, with `strict_mode` only those
     of the first. `window_s` is the time-window algorithm's. `concurrent_limit` and `request_timeout_ms` are for tests
-    of keys. `groups` by id; a credential of no group that is here is of `default`.
+    of keys and for balance queries. Those are made every `balance_interval_s` (null: only when asked for); the first of
+    `balance_queries`, by name, that is for a key is its query. `groups` by id; a credential of no group that is here is
+    of `default`.
     """
 
     algorithm: Algorithm = Algorithm.ROUND_ROBIN
@@ -303,7 +389,40 @@ class KeyPool(Struct, frozen=True, kw_only=True, omit_defaults=True):
     window_s: Seconds = 3600.0
     concurrent_limit: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 50
     request_timeout_ms: Annotated[int, msgspec.Meta(ge=1, le=600_000)] = 10_000
+    balance_interval_s: Annotated[float, msgspec.Meta(ge=10, le=YEAR_S)] | None = 300.0
+    balance_queries: dict[str, BalanceQuery] = {}
     groups: dict[str, PoolGroup] = {}
+
+
+class ModelPrice(Struct, frozen=True, kw_only=True):
+    """What tokens of a model cost, in US dollars per million, of nine decimals at most.
+
+    `input` is what neither came from a cache nor was written to one; for that, null is the price of input, and for what
+    is kept for an hour (`cache_write_1h`) that of `cache_write`.
+    """
+
+    input: Usd
+    output: Usd
+    cache_read: Usd | None = None
+    cache_write: Usd | None = None
+    cache_write_1h: Usd | None = None
+
+
+class Prices(Struct, frozen=True, kw_only=True):
+    """The price of each model, by its name or by how names begin (`gpt-4o*`): a name first, then the longest beginning.
+
+    `version` is the operator's own name of this list.
+    """
+
+    version: str = ""
+    models: dict[str, ModelPrice] = {}
+
+
+class Estimates(Struct, frozen=True, kw_only=True):
+    """What a request is expected to take of a quota of tokens or money, where it does not tell by itself."""
+
+    input_tokens: Tokens = 1000
+    output_tokens: Tokens = 4096
 
 
 class Config(Struct, frozen=True, kw_only=True):
@@ -315,7 +434,30 @@ class Config(Struct, frozen=True, kw_only=True):
     redis: Redis = Redis()
     database: Database = Database()
     retention: Retention = Retention()
+    access: AccessSettings = AccessSettings()
+    quota_cleanup: QuotaCleanup = QuotaCleanup()
     credentials: Credentials = Credentials()
     key_pool: KeyPool = KeyPool()
+    prices: Prices = Prices()
+    estimates: Estimates = Estimates()
     data_dir: str = "data"
     routes: dict[str, Route] = {}
+
+
+NAMED_MAX = 5
+
+
+def lacks_api_key(routes: Mapping[str, Route], credentials: Credentials) -> str:
+    """Returns a line that names the routes which want the fixed credential where there is none; else nothing.
+
+    It is no error: the key may be set at the next reload, and until then those requests are refused.
+    """
+    if credentials.api_key is not None:
+        return ""
+    wanting = sorted(prefix for prefix, route in routes.items() if route.credential is CredentialSource.FIXED)
+    if not wanting:
+        return ""
+    named = ", ".join(wanting[:NAMED_MAX])
+    more = len(wanting) - NAMED_MAX
+    which = f"{named} and {more} more" if more > 0 else named
+    return f"credentials.api_key is not set: requests of {which} (credential: fixed) are answered with 503"

@@ -7,31 +7,34 @@ would do for the first.
 """
 
 import asyncio
+from asyncio import current_task, get_running_loop
 from collections.abc import Callable, Coroutine
 from contextvars import Context
-from typing import Any
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 
 def start_now(loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
     """Makes a task and runs it up to its first wait."""
-    overrides = vars(loop)
-    if asyncio.current_task(loop) is None:
+    overrides = loop.__dict__
+    if current_task(loop) is None:
         overrides["call_soon"] = _call_now
     task = loop.create_task(coroutine)
     overrides.pop("call_soon", None)
     return task
 
 
-def resolve_now(loop: asyncio.AbstractEventLoop, future: asyncio.Future[None]) -> None:
+def resolve_now(loop: asyncio.AbstractEventLoop, future: asyncio.Future[T], result: T) -> None:
     """Completes a future and runs the task that awaits it up to its next wait."""
-    overrides = vars(loop)
-    if asyncio.current_task(loop) is None:
+    overrides = loop.__dict__
+    if current_task(loop) is None:
         overrides["call_soon"] = _call_now
-    future.set_result(None)
+    future.set_result(result)
     overrides.pop("call_soon", None)
 
 
 def _call_now(callback: Callable[..., object], *args: object, context: Context) -> None:
     """Stands in for a loop's `call_soon`, for one call: what is called finds the real one again."""
-    del vars(asyncio.get_running_loop())["call_soon"]
+    del get_running_loop().__dict__["call_soon"]
     context.run(callback, *args)

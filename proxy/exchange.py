@@ -5,9 +5,13 @@ from collections.abc import Awaitable, Callable
 from time import perf_counter
 from typing import Any
 
+from proxy.dialects.usage.readers import Reader
 from proxy.errors import Cause
+from proxy.metering.meter import Meter
+from proxy.rules.batches import NOTHING_ASKED, Admission
 from proxy.rules.framing import RequestHead
 from proxy.rules.headers import Header
+from proxy.rules.reservations import Reservation
 from proxy.snapshot import CompiledRoute
 from proxy.tallies import Tally
 
@@ -42,14 +46,20 @@ class Exchange:
     body_received = False
     first_piece = b""
     request_bytes = 0
+    # admit
+    meter: Meter | None = None  # what is to hear how the request ended; None where nothing was counted
+    asked = NOTHING_ASKED  # what it was counted as
+    admission: Admission | None = None  # None where the worker let it in without Redis
+    reservation: Reservation | None = None  # None where each request counts as one
+    reader: Reader | None = None  # what reads the usage beside the answer
+    limits: tuple[Header, ...] = ()  # what tells the client its rate
     # choose
-    dropped: frozenset[bytes] | None = None  # fields that do not cross, where the client's own credential does not
-    credential: Header | None = None  # the field that presents the relay's own
     credential_id = ""  # of the key pool
     shown = b""  # the relay's own credential as it stands in the query, where it does
     # forward
     attempts = 0
     sent_s = 0.0  # of perf_counter, when the first attempt's head had been written; 0 if none has, or nobody counts
+    was_sent = False  # whether an upstream has been sent any of it
     congested = False  # the upload waits for its upstream, so nobody asks Granian for the client's bytes
     status = 0
     head_s = 0.0  # of perf_counter, when the upstream's response head had come; 0 if none has, or nobody counts
@@ -57,7 +67,7 @@ class Exchange:
     response_bytes = 0
     # ending
     truncated = False
-    retry_after_s = 1  # what a 503 says
+    retry_after_s = 1  # what a 429 and a 503 say
     cause: Cause | None = None
 
     def __init__(self, scope: Scope, receive: Receive, send: Send, loop: asyncio.AbstractEventLoop) -> None:

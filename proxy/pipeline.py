@@ -1,16 +1,20 @@
-"""The life of a request, top to bottom: route, receive, (choose a credential, take a connection, forward)*, account.
+"""The life of a request, top to bottom: route, admit, count, receive, (choose a credential, take a connection,
+forward)*, account.
 
-Plain functions decide; only `receive_piece`, `fresh` and `forward` wait, and a choice that is a probe.
+Plain functions decide; only `count`, `receive_piece`, `fresh` and `forward` wait, and a choice that is a probe.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from functools import partial
+from typing import Any
 
 from proxy.client_sockets import ClientSockets
 from proxy.config import CredentialSource
 from proxy.errors import RelayError, UpstreamClosed
 from proxy.exchange import Exchange
-from proxy.phases.choose import Attempts, TryAgain, present_own, source_of
+from proxy.metering.gate import Gate
+from proxy.phases.admit import admit, count
+from proxy.phases.choose import Attempts, TryAgain, first_source, present_own
 from proxy.phases.forward import Judge, forward
 from proxy.phases.receive import receive_kept, receive_piece
 from proxy.phases.route import route
@@ -19,39 +23,21 @@ from proxy.rules.retries import may_retry
 from proxy.snapshot import RouteCredentials, Snapshot
 from proxy.upstream.connection import Connection
 
-Send = Callable[[Exchange, Connection, Judge], Awaitable[None]]
+Relaying = Coroutine[Any, Any, None]
+Send = Callable[[Exchange, Connection, Judge | None], Relaying]
+"""Makes one attempt."""
+
+# Module names, since looking a member up on its Enum costs as much as ten of anything else.
+AUTO, CLIENT, POOL = CredentialSource.AUTO, CredentialSource.CLIENT, CredentialSource.POOL
 
 
-async def relay(exchange: Exchange, snapshot: Snapshot) -> None:
-    """Relays one request.
+def relay(exchange: Exchange, snapshot: Snapshot) -> Relaying:
+    """Returns what relays one request.
 
-    Raises RelayError where it is to be answered by the relay itself, ClientGone where nobody waits.
+    Here and there RelayError is raised where the relay itself is to answer, ClientGone where nobody waits.
     """
     route(exchange, snapshot)
-    credentials = exchange.route.credentials
-    if credentials is not None:
-        source = source_of(credentials)
-        if source is CredentialSource.POOL:
-            if not exchange.body_received:
-                await receive_kept(exchange, credentials.key_pool.settings.retry_body_bytes_max)
-            return await with_keys(exchange, credentials, forward)
-        if source is not CredentialSource.CLIENT:
-            present_own(exchange, credentials, source)
-    if not exchange.body_received and not exchange.head.expects_continue:
-        exchange.first_piece = await receive_piece(exchange)
-    pool = exchange.route.pool
-    body_whole = exchange.body_received
-    connection = pool.take() or await pool.fresh()
-    while True:
-        exchange.attempts += 1
-        try:
-            return await forward(exchange, connection)
-        except UpstreamClosed:
-            if not may_retry(exchange.scope["method"], exchange.attempts, connection.exchanges, body_whole=body_whole):
-                raise
-        finally:
-            pool.give_back(connection)
-        connection = await pool.fresh()
+    return let_in(exchange, forward)
 
 
 async def relay_websocket(exchange: Exchange, snapshot: Snapshot, sockets: ClientSockets) -> None:
@@ -61,21 +47,57 @@ async def relay_websocket(exchange: Exchange, snapshot: Snapshot, sockets: Clien
     """
     route_handshake(exchange, snapshot)
     await exchange.receive()  # `websocket.connect`, which says nothing
+    await let_in(exchange, partial(tunnel, sockets=sockets))
+
+
+def let_in(exchange: Exchange, send: Send) -> Relaying:
+    """Returns what relays a request, if its route is public or it shows an access token. Raises as `admit` does."""
+    gate = exchange.route.gate
+    if gate is None:
+        return relayed(exchange, send)
+    digest = admit(exchange, gate)
+    return counted(exchange, gate, digest, send) if digest else relayed(exchange, send)
+
+
+async def counted(exchange: Exchange, gate: Gate, digest: str, send: Send) -> None:
+    """Relays a request once it has been counted. Raises as `count` and `send` do."""
+    await count(exchange, gate, digest)
+    await relayed(exchange, send)
+
+
+def relayed(exchange: Exchange, send: Send) -> Relaying:
+    """Returns what sends a request that may be relayed."""
     credentials = exchange.route.credentials
-    if credentials is not None:
-        source = source_of(credentials)
-        if source is CredentialSource.POOL:
-            return await with_keys(exchange, credentials, partial(tunnel, sockets=sockets))
-        if source is not CredentialSource.CLIENT:
-            present_own(exchange, credentials, source)
+    return as_it_is(exchange, send) if credentials is None else with_credential(exchange, credentials, send)
+
+
+def with_credential(exchange: Exchange, credentials: RouteCredentials, send: Send) -> Relaying:
+    """Returns what relays a request whose route says where its credential comes from. Raises as `present_own` does."""
+    source = credentials.source
+    if source is AUTO:
+        source = first_source(credentials)
+    if source is POOL:
+        return with_keys(exchange, credentials, send)
+    judge = None if source is CLIENT else present_own(exchange, credentials, source)
+    return as_it_is(exchange, send, judge)
+
+
+async def as_it_is(exchange: Exchange, send: Send, judge: Judge | None = None) -> None:
+    """Sends a request that has its credential, and again only where an idle connection closed on it.
+
+    Raises as `send` does.
+    """
+    if not exchange.body_received and not exchange.request_bytes and not exchange.head.expects_continue:
+        exchange.first_piece = await receive_piece(exchange)
     pool = exchange.route.pool
+    body_whole = exchange.body_received
     connection = pool.take() or await pool.fresh()
     while True:
         exchange.attempts += 1
         try:
-            return await tunnel(exchange, connection, sockets=sockets)
+            return await send(exchange, connection, judge)
         except UpstreamClosed:
-            if not may_retry("GET", exchange.attempts, connection.exchanges, body_whole=True):
+            if not may_retry(exchange.scope["method"], exchange.attempts, connection.exchanges, body_whole=body_whole):
                 raise
         finally:
             pool.give_back(connection)
@@ -85,10 +107,15 @@ async def relay_websocket(exchange: Exchange, snapshot: Snapshot, sockets: Clien
 async def with_keys(exchange: Exchange, credentials: RouteCredentials, send: Send) -> None:
     """Sends a request with a credential of the key pool, and with others as long as the client has seen nothing.
 
-    `send` makes one attempt. Raises as it does, and RelayError where no credential is left.
+    Raises as `send` does, and RelayError where no credential is left.
     """
+    if not exchange.body_received:
+        if not exchange.request_bytes:
+            exchange.first_piece = await receive_piece(exchange)
+        if exchange.head.expects_continue or not exchange.body_received:
+            await receive_kept(exchange, credentials.key_pool.settings.retry_body_bytes_max)
     attempts = Attempts(exchange, credentials)
-    if not attempts.chooses_at_once():
+    if not attempts.chosen:
         await attempts.choose_first()
     pool = exchange.route.pool
     try:
@@ -109,4 +136,5 @@ async def with_keys(exchange: Exchange, credentials: RouteCredentials, send: Sen
                     pool.give_back(connection)
             await attempts.pause()
     finally:
-        attempts.end()
+        if attempts.chosen:
+            attempts.leave()

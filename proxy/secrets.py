@@ -19,7 +19,7 @@ import re
 import stat
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
@@ -63,7 +63,12 @@ class Secrets:
 
     def encrypt(self, text: str, purpose: str) -> str:
         """In ASCII, about 100 + 4/3 of the bytes of text and purpose. ValueError for a purpose with a NUL."""
-        return self._current().encrypt(_frame(purpose) + text.encode()).decode()
+        return self.encrypt_many([(text, purpose)])[0]
+
+    def encrypt_many(self, texts: Iterable[tuple[str, str]]) -> list[str]:
+        """The same for texts with their purposes, all under the key of this moment: to look for it costs as much."""
+        key = self._current()
+        return [key.encrypt(_frame(purpose) + text.encode()).decode() for text, purpose in texts]
 
     def decrypt(self, text: str, purpose: str) -> str:
         """Raises SecretError if the key is another, the text is damaged, or it was encrypted for another purpose."""

@@ -18,7 +18,7 @@ from granian.constants import HTTPModes
 
 from proxy import logs
 from proxy.app import Relay
-from proxy.config import Config, ConfigError, HttpVersions, ListenerTls
+from proxy.config import Config, ConfigError, HttpVersions, ListenerTls, lacks_api_key
 from proxy.listener_tls import LoadedTls
 from proxy.worker_group import Listener, WorkerGroup
 
@@ -89,6 +89,7 @@ class ProcessGroup(WorkerGroup):
         self._tell(signal.SIGHUP, self._retired)  # their clients on HTTP/2 may ask for long
         if fixed_at_start(before) != fixed_at_start(config):
             log.warning("host, port, workers, log_level and tracing take effect at the next start")
+        warn_of(config)
 
 
 def run(config: Config, reload: Callable[[], Config]) -> int:
@@ -96,9 +97,16 @@ def run(config: Config, reload: Callable[[], Config]) -> int:
     check_address("server", config.server.host, config.server.port)
     logs.start(config.server.log_level)
     raise_descriptor_limit(config.server.max_connections)
+    warn_of(config)
     loader = AppLoader(config, reload)
     ProcessGroup(loader).run(loader)
     return 0
+
+
+def warn_of(config: Config) -> None:
+    """Says what is no mistake in the settings, but will not do what they say."""
+    if warning := lacks_api_key(config.routes, config.credentials):
+        log.warning(warning)
 
 
 def raise_descriptor_limit(connections_max: int) -> None:
@@ -140,7 +148,8 @@ def fixed_at_start(config: Config) -> tuple[Any, ...]:
 def check_address(section: str, host: str, port: int) -> None:
     """Raises ConfigError, which names the section of the settings, where the address cannot be bound.
 
-    Granian binds with SO_REUSEPORT, which would let two relays share a port without a word.
+    Granian binds with SO_REUSEPORT, which would let two relays share a port without a word. The address is only bound
+    here: a client that came while this listened would be reset when it no longer does.
     """
     deadline_s = time.monotonic() + LET_GO_S
     while True:
@@ -150,7 +159,6 @@ def check_address(section: str, host: str, port: int) -> None:
             with socket.socket(family, kind, protocol) as probe:
                 probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 probe.bind(address)
-                probe.listen(1)
         except OSError as error:
             busy = error.errno == errno.EADDRINUSE
             if not busy or time.monotonic() > deadline_s:

@@ -34,6 +34,7 @@ ALIASES: dict[Field, tuple[str, ...]] = {
     ("admin", "token"): ("ADMIN_PASSWORD", "ADMIN_ACCESS_KEY", "ADMIN_TOKEN"),
     ("redis", "url"): ("API_PROXY_REDIS_URL", "REDIS_URL"),
     ("database", "url"): ("DATABASE_URL",),
+    ("access", "api_key"): ("API_ACCESS_KEY",),
     ("credentials", "api_key"): ("FACTORY_API_KEY",),
     ("credentials", "refresh_token"): ("DROID_REFRESH_KEY",),
     **{
@@ -51,9 +52,17 @@ ALIASES: dict[Field, tuple[str, ...]] = {
             "request_timeout_ms",
         )
     },
+    **{
+        ("quota_cleanup", name): (f"QUOTA_CLEANUP_{name.upper()}",)
+        for name in ("enabled", "retention_days", "interval_hours")
+    },
+    ("key_pool", "multi_tier"): ("KEY_POOL_MULTI_TIER_ENABLED",),
+    ("key_pool", "auto_fallback"): ("KEY_POOL_MULTI_TIER_AUTO_FALLBACK",),
 }
 # What a text cannot say.
-NOT_IN_VARIABLES: frozenset[Field] = frozenset({("key_pool", "groups")})
+NOT_IN_VARIABLES: frozenset[Field] = frozenset(
+    {("key_pool", "groups"), ("key_pool", "balance_queries"), ("prices", "models")}
+)
 
 
 def own_variable(field: Field) -> str:

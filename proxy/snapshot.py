@@ -10,12 +10,12 @@ from urllib.parse import urlsplit
 import msgspec
 
 from proxy import dialects
-from proxy.config import Config, CredentialSource, Forwarded, Route, Server
+from proxy.config import Access, AccessSettings, Config, CredentialSource, Forwarded, Route, Server
 from proxy.dialects import Api
 from proxy.key_pool.pool import KeyPool
+from proxy.metering.gate import Gate
 from proxy.rules.credential_fields import Placement, placement
 from proxy.rules.framing import NOT_COPIED
-from proxy.rules.headers import Header
 from proxy.rules.own_paths import Own, own_paths
 from proxy.rules.routing import RouteTable
 from proxy.statistics import UNMATCHED
@@ -27,21 +27,20 @@ from proxy.upstream.pool import Pool, Pools
 class RouteCredentials(msgspec.Struct, frozen=True, gc=False):
     """Which credentials a route's requests go out with.
 
-    `headers` are those that present a credential, by its id, as far as they have been made. `dropped` are the fields of
-    a usual request that do not cross. `groups` are those of the key pool that may be used; none: all.
+    `dropped` are the fields of a usual request that do not cross. `groups` are those of the key pool that may be used;
+    none: all.
     """
 
     source: CredentialSource
     key_pool: KeyPool
     api: Api
     placement: Placement
-    headers: Mapping[str, Header]
     dropped: frozenset[bytes]
     groups: tuple[str, ...]
 
 
 class CompiledRoute(msgspec.Struct, frozen=True, gc=False):
-    """A route, ready to use.
+    """A route, ready to use. `gate` is None where it is public.
 
     `base` goes before the rest of a path, `whole` stands for an empty rest; both are bytes of a path.
     `request_end` ends a request line and begins the head, Host included; where the client's Host is kept it has none.
@@ -58,6 +57,8 @@ class CompiledRoute(msgspec.Struct, frozen=True, gc=False):
     body_timeout_s: float | None
     changes_headers: bool
     tally: Tally | None
+    api: Api
+    gate: Gate | None
     credentials: RouteCredentials | None
 
 
@@ -69,6 +70,7 @@ class Snapshot(msgspec.Struct, frozen=True):
     """
 
     server: Server
+    access: AccessSettings
     made_of: Mapping[str, Route]
     routes: RouteTable[CompiledRoute]
     own_paths: dict[bytes, Own]
@@ -76,7 +78,12 @@ class Snapshot(msgspec.Struct, frozen=True):
 
 
 def compile_snapshot(
-    config: Config, pools: Pools, tallies: Tallies | None, key_pool: KeyPool, before: Snapshot | None = None
+    config: Config,
+    pools: Pools,
+    tallies: Tallies | None,
+    key_pool: KeyPool,
+    gate: Gate,
+    before: Snapshot | None = None,
 ) -> Snapshot:
     """Returns the compiled form of a configuration, with the pools of its origins and the tallies of its routes.
 
@@ -84,11 +91,13 @@ def compile_snapshot(
     tallies, is taken from there: with 10,000 routes of which one differs that is 2 ms instead of 110. Raises OSError
     for unusable TLS files.
     """
-    if before is None or before.server != config.server:
-        before = Snapshot(config.server, {}, RouteTable({}), {}, None)
+    if before is None or before.server != config.server or before.access != config.access:
+        before = Snapshot(config.server, config.access, {}, RouteTable({}), {}, None)
     there = before.made_of
     new = {
-        prefix.encode(): compile_route(prefix, route, config.server, pools, tallies, key_pool)
+        prefix.encode(): compile_route(
+            prefix, route, config.server, pools, tallies, key_pool, gate if needs_token(route, config.access) else None
+        )
         for prefix, route in config.routes.items()
         if (known := there.get(prefix)) is not route and known != route
     }
@@ -97,15 +106,27 @@ def compile_snapshot(
     pools.keep_only({route.pool for route in routes.routes()})
     own = {path.encode(): own for path, own in own_paths(config.server).items()}
     unmatched = None if tallies is None else tallies.tally(UNMATCHED, "")
-    return Snapshot(config.server, config.routes, routes, own, unmatched)
+    return Snapshot(config.server, config.access, config.routes, routes, own, unmatched)
+
+
+def needs_token(route: Route, access: AccessSettings) -> bool:
+    """Tells whether a route is for those alone who show an access token."""
+    return (route.access or (Access.PUBLIC if access.api_key is None else Access.TOKEN)) is Access.TOKEN
 
 
 def compile_route(
-    prefix: str, route: Route, server: Server, pools: Pools, tallies: Tallies | None, key_pool: KeyPool
+    prefix: str,
+    route: Route,
+    server: Server,
+    pools: Pools,
+    tallies: Tallies | None,
+    key_pool: KeyPool,
+    gate: Gate | None,
 ) -> CompiledRoute:
     """Returns one compiled route, whose requests `tallies` count. `route.target` has been validated already."""
     target = urlsplit(route.target)
     authority = authority_of(target.scheme, target.hostname or "", target.port)
+    api = dialects.of(route.dialect or dialects.guess(target.hostname or ""))
     host_line = b"" if route.preserve_host else b"host: " + authority + b"\r\n"
     return CompiledRoute(
         prefix=prefix,
@@ -119,20 +140,20 @@ def compile_route(
         body_timeout_s=server.body_timeout_s,
         changes_headers=route.preserve_host or route.forwarded is not Forwarded.OFF or route.via is not None,
         tally=None if tallies is None else tallies.tally(prefix, authority.decode()),
-        credentials=compile_credentials(route, target.hostname or "", key_pool),
+        api=api,
+        gate=gate,
+        credentials=compile_credentials(route, api, key_pool),
     )
 
 
-def compile_credentials(route: Route, host: str, key_pool: KeyPool) -> RouteCredentials | None:
+def compile_credentials(route: Route, api: Api, key_pool: KeyPool) -> RouteCredentials | None:
     """Returns how a route's requests get a credential; None where the client's own passes."""
     if route.credential is CredentialSource.CLIENT:
         return None
-    api = dialects.of(route.dialect or dialects.guess(host))
     field = route.credential_field or api.credential_field.decode()
     place = placement(field)
     dropped = NOT_COPIED | place.dropped_fields
-    headers = key_pool.headers(place.field)
-    return RouteCredentials(route.credential, key_pool, api, place, headers, dropped, route.pool_groups)
+    return RouteCredentials(route.credential, key_pool, api, place, dropped, route.pool_groups)
 
 
 def origin_of(route: Route, server: Server) -> Origin:

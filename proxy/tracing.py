@@ -70,8 +70,10 @@ class Delivery(SpanExporter):
         self._exporter.shutdown()  # type: ignore[no-untyped-call]
 
     def give_up(self) -> None:
-        """Tells of all that has not been delivered, and tries no more."""
-        self._tell(self.given - self.delivered + self.refused)
+        """Tells of all that has not been delivered, unless it is told already, and tries no more."""
+        lost = self.given - self.delivered + self.refused
+        if lost > self._told:
+            self._tell(lost)
         self.shutdown()
 
     def _keep_reason(self, record: logging.LogRecord) -> bool:

@@ -19,11 +19,12 @@ import msgspec
 
 from proxy.access_log import AccessLog
 from proxy.client_sockets import ClientSockets
-from proxy.config import Config, Route
+from proxy.config import Config, OnClientGone, Route, lacks_api_key
 from proxy.config import KeyPool as KeyPoolSettings
 from proxy.errors import NOT_READY
 from proxy.exchange import Exchange
 from proxy.key_pool.pool import KeyPool
+from proxy.metering.gate import Gate
 from proxy.shared_state.live_log import LiveLog
 from proxy.snapshot import compile_snapshot
 from proxy.tallies import DIRECTORY, Tallies
@@ -37,6 +38,9 @@ log = logging.getLogger("relaygate")
 
 TICK_S = 0.1
 SWEEP_TICKS = 10
+DRAINED_S_MAX = 600.0
+"""How long an answer is read that nobody waits for any more, on routes with `on_client_gone: drain`."""
+DRAIN = OnClientGone.DRAIN
 
 
 class Worker:
@@ -54,13 +58,16 @@ class Worker:
         self.summary: bytes | None = None
         """The figures of all workers in JSON, where they are wanted and there are any."""
         self.key_pool = KeyPool(self._reveal)
+        self.gate = Gate()
         self._secrets: Secrets | None = None
         self._data_dir = Path(config.data_dir)
         self.live_log = LiveLog(time.monotonic)
         self.listened: LiveLog | None = None
         """The live log while somebody listens; asked on each tick, since a request should not look at the clock."""
         self._may_count = config.redis.url is not None
-        self.snapshot = compile_snapshot(msgspec.structs.replace(config, routes={}), self.pools, None, self.key_pool)
+        self.snapshot = compile_snapshot(
+            msgspec.structs.replace(config, routes={}), self.pools, None, self.key_pool, self.gate
+        )
         self.access_log: AccessLog | None = None
         self.tracing: Tracing | None = None
         self.young: set[Exchange] = set()
@@ -74,6 +81,8 @@ class Worker:
         """Whether it has been told to stop."""
         self._reload = reload
         self._published: dict[str, Route] | None = None
+        self._warned = ""
+        """Of what in the published routes, last."""
         self._ids = itertools.count()
         self._id_prefix = self.name.encode()
         self._ticks = 0
@@ -92,6 +101,7 @@ class Worker:
         if self._published is None:
             self.key_pool.use(config.key_pool)
         self.key_pool.api_key = config.credentials.api_key
+        self.gate.use(config)
         if config.server.access_log:
             self.access_log = self.access_log or AccessLog()
         elif self.access_log is not None:
@@ -103,10 +113,18 @@ class Worker:
         self._compile(self._config, routes)
         self._published = routes
         self.key_pool.use(key_pool)
+        warning = lacks_api_key(routes, self._config.credentials)
+        if warning and warning not in (self._warned, lacks_api_key(self._config.routes, self._config.credentials)):
+            log.warning(warning)  # of the settings' own routes the parent does
+        self._warned = warning
 
     def explain(self, request_id: bytes) -> bytes | None:
         """Returns what is known of a request, in JSON; None where that is nothing."""
         return self.key_pool.traces.answer(request_id)
+
+    def latest(self, _: bytes) -> bytes:
+        """Returns what is known of the latest requests, in JSON."""
+        return self.key_pool.traces.answer_latest()
 
     def _compile(self, config: Config, routes: dict[str, Route]) -> None:
         whole = msgspec.structs.replace(config, routes=routes)
@@ -114,7 +132,7 @@ class Worker:
         if counts and self.tallies is None:
             self.tallies = Tallies.open(Path(config.data_dir) / DIRECTORY, self.name, self.started_s)
         self.snapshot = compile_snapshot(
-            whole, self.pools, self.tallies if counts else None, self.key_pool, self.snapshot
+            whole, self.pools, self.tallies if counts else None, self.key_pool, self.gate, self.snapshot
         )
 
     def _reveal(self, secret: str, purpose: str) -> str:
@@ -223,10 +241,13 @@ class Worker:
 
 
 async def watch(exchange: Exchange) -> None:
-    """Waits until the client has left, then cancels its request.
+    """Waits until the client has left, then cancels its request, unless the upstream is to be heard to the end.
 
     The body has been received, so nothing else is to come.
     """
     while (await exchange.receive())["type"] == "http.request":
         pass
+    if exchange.was_sent and exchange.route.settings.on_client_gone is DRAIN:
+        exchange.truncated = True
+        await asyncio.sleep(DRAINED_S_MAX)  # the request's end cancels this
     exchange.task.cancel()

@@ -88,3 +88,22 @@ def test_every_option_is_described(struct: type[Struct]) -> None:
     text = (ROOT / "docs" / "options.md").read_text()
     missing = [name for name in struct.__struct_fields__ if not re.search(rf"^\| `(\w+\.)?{name}` \|", text, re.M)]
     assert missing == []
+
+
+def test_links_lead_to_files_and_headings_that_are_there() -> None:
+    missing = []
+    for page in [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), ROOT / "loadtests" / "README.md"]:
+        for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
+            if re.match(r"[a-z]+:", target):
+                continue
+            name, _, heading = target.partition("#")
+            file = (page.parent / name) if name else page
+            if not file.exists() or (heading and heading not in headings(file)):
+                missing.append(f"{page.name}: {target}")
+    assert missing == []
+
+
+def headings(page: Path) -> set[str]:
+    """The names by which links lead to headings, as GitHub makes them."""
+    lines = re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", line.lower()).replace(" ", "-") for line in lines}

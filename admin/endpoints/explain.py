@@ -8,6 +8,7 @@ from litestar.params import Parameter
 from admin import answers
 from admin.answers import Answer, documented
 from admin.context import AdminRequest, key_services_of
+from admin.services.failures import WorkersNotAsked
 
 RequestId = Annotated[
     str,
@@ -27,7 +28,10 @@ class Explanation(Answer, frozen=True, kw_only=True):
 @get("/admin/explain/{request_id:str}", responses=documented(400, 401, 403, 404, 429, 503))
 async def explain(request: AdminRequest, request_id: RequestId) -> Explanation:
     """Explains a request that ended not long ago: each worker remembers its last ones."""
-    found = await key_services_of(request).explainer.explain(request_id=request_id)
+    try:
+        found = await key_services_of(request).explainer.explain(request_id=request_id)
+    except WorkersNotAsked:
+        raise answers.workers_not_asked() from None
     if found is None:
         raise answers.no_explanation()
     return Explanation(data=dict(found))

@@ -17,8 +17,8 @@ class Alive(msgspec.Struct, frozen=True):
 class ComponentView(msgspec.Struct, frozen=True, omit_defaults=True):
     """`since` is when it became so, in seconds since 1970.
 
-    Of workers, `count` is how many are there; of events, `waiting` is how many are not in the database yet, `lag_s` for
-    how long the oldest has not been.
+    Of workers, `count` is how many are there; of events and the ledger, `waiting` is how many entries are not in the
+    database yet, `lag_s` for how long the oldest has not. `oauth` is down where the access token is not kept fresh.
     """
 
     state: Health

@@ -5,7 +5,7 @@ gives it in `x-admin-confirm`.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
@@ -22,10 +22,10 @@ from admin.endpoints.keys import BASE, ONE, OfStatus, unknown_group
 from admin.endpoints.pages import KeyId, TextOrNone, plain_or_none
 from admin.request_bodies import JSON, KEYS_BYTES_MAX, body_of, takes, takes_one_of, text_of
 from admin.rules import key_lists
-from admin.rules.key_lists import InvalidLine, NewCredential
+from admin.rules.key_lists import InvalidLine, InvalidList, NewCredential
 from admin.rules.key_records import LineOutcome, LineResult, Shown, Status
-from proxy.rules.credentials import DEFAULT_GROUP
-from proxy.sources import values
+from proxy.config import PoolGroup
+from proxy.rules.tiers import unknown_groups
 
 BATCH_MAX = 100_000
 RECORDED_MAX = 50
@@ -33,7 +33,7 @@ RECORDED_MAX = 50
 TEXT = "text/plain"
 CSV = "text/csv"
 
-PoolGroup = Annotated[
+GroupOfAll = Annotated[
     str | None, QueryParameter(name="poolGroup", max_length=64, description="Of keys that name none.")
 ]
 _ENTRY: dict[str, Any] = {
@@ -41,8 +41,9 @@ _ENTRY: dict[str, Any] = {
         {"type": "string"},
         {
             "type": "object",
-            "properties": {name: {"type": "string"} for name in ("key", "notes", "poolGroup")},
+            "properties": {name: {"type": "string"} for name in key_lists.SHOWN},
             "required": ["key"],
+            "additionalProperties": False,
         },
     ]
 }
@@ -50,6 +51,7 @@ _BATCH = {
     "type": "object",
     "properties": {"keys": {"type": "array", "items": _ENTRY, "maxItems": BATCH_MAX}, "poolGroup": {"type": "string"}},
     "required": ["keys"],
+    "additionalProperties": False,
 }
 
 
@@ -133,15 +135,16 @@ _ERRORS = documented(401, 403, 429, 503)
     ),
     responses=documented(400, 408, 413, 415) | _ERRORS,
 )
-async def import_keys(request: AdminRequest, group: PoolGroup = None) -> ImportedKeys:
+async def import_keys(request: AdminRequest, group: GroupOfAll = None) -> ImportedKeys:
     """Adds many keys, up to 100,000 at once; what cannot be used is told by line, and keeps no other from being added.
 
-    JSON has a list of keys, or of objects with `key`, `notes` and `poolGroup`; text a key a line; CSV names its columns
-    in the first line.
+    JSON has a list of keys, or of objects with `key`, `notes`, `poolGroup` and `status`; text a key a line; CSV names
+    its columns in the first line, one of them `key`.
     """
     text = await text_of(request)
+    groups = (await key_services_of(request).pool.current()).groups
     # Reading 100,000 lines takes half a second, in which others are to get their turn.
-    read = await asyncio.to_thread(_read, text, group)
+    read = await asyncio.to_thread(_read, text, group, groups)
     if len(read) > BATCH_MAX:
         raise answers.bad_request(f"found {len(read)} keys, expected {BATCH_MAX} at most")
     new = [one for one in read if isinstance(one, NewCredential)]
@@ -188,7 +191,7 @@ async def delete_banned_keys(request: AdminRequest) -> CountedKeys:
     BASE + "/export",
     media_type=TEXT,
     responses={200: ResponseSpec(str, description="A key a line.", media_type=TEXT)}
-    | documented(400, 401, 403, 429, 503),
+    | documented(400, 401, 403, 409, 429, 503),
 )
 async def export_keys(request: AdminRequest, status: OfStatus = Shown.ALL, group: TextOrNone = None) -> Response[str]:
     """Gives out keys whole, a line each: all, or those of a status or a pool group. A session has to confirm it."""
@@ -206,7 +209,7 @@ async def export_keys(request: AdminRequest, status: OfStatus = Shown.ALL, group
     return Response(text, media_type=TEXT, headers={"Content-Disposition": named})
 
 
-@get(ONE + "/full", responses=documented(400, 404) | _ERRORS)
+@get(ONE + "/full", responses=documented(400, 404, 409) | _ERRORS)
 async def reveal_key(request: AdminRequest, key_id: KeyId) -> WholeKey:
     """Shows a key whole. A session has to confirm it."""
     await authentication_of(request).confirm(request, caller_of(request))
@@ -215,17 +218,14 @@ async def reveal_key(request: AdminRequest, key_id: KeyId) -> WholeKey:
     return WholeKey(data=Secret(key_id, secret))
 
 
-def _read(text: str, group: str | None) -> list[key_lists.Read]:
+def _read(text: str, group: str | None, groups: Mapping[str, PoolGroup]) -> list[key_lists.Read]:
     """The lines of a list. The group of those that name none is the query's, or what JSON has beside its keys."""
     if group is None and text.lstrip()[:1] == "{":
         group = _group_in(text)
-    if group is not None:
-        try:
-            values.group_id(group)
-        except ValueError:
-            raise unknown_group() from None
-    read = key_lists.read(text, group or DEFAULT_GROUP)
-    if len(read) == 1 and isinstance(read[0], InvalidLine) and read[0].reason == key_lists.NO_LIST:
+    if group is not None and unknown_groups([group], groups):  # else each line would be told of
+        raise unknown_group()
+    read = key_lists.read(text, group)
+    if read and isinstance(read[0], InvalidList):
         raise answers.bad_request(f"the body: {read[0].reason}")
     return read
 

@@ -23,7 +23,10 @@ EXAMPLE = {
 
 
 class PoolConfig(Answer, frozen=True, kw_only=True):
-    """All settings, by section: `algorithm`, `retry`, `autoBan`, `performance`, `multiTier`, `timeWindow`."""
+    """All settings, by section: `algorithm`, `retry`, `autoBan`, `performance`, `multiTier`, `timeWindow`, `balance`.
+
+    `balance.queries` changes as a whole.
+    """
 
     data: dict[str, Any]
 

@@ -51,7 +51,7 @@ class Uses(msgspec.Struct, frozen=True):
 
 
 class StatsSummary(msgspec.Struct, frozen=True, kw_only=True):
-    """Of all time, of today (UTC), and the keys that did best."""
+    """Of all time and the keys that there are, of today (UTC) and all keys, and the keys that did best."""
 
     total: Uses
     today: Uses

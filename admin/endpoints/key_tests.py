@@ -7,7 +7,8 @@ from admin.answers import Answer, documented
 from admin.context import AdminRequest, key_services_of, recorded
 from admin.endpoints.keys import BASE, ONE
 from admin.endpoints.pages import KeyId
-from admin.key_ports import TestProgress
+from admin.key_ports import Tested, TestProgress
+from admin.rules.key_records import Status
 
 
 class TestView(msgspec.Struct, frozen=True):
@@ -62,7 +63,7 @@ async def test_key(request: AdminRequest, key_id: KeyId) -> TestedKey:
         tested = await key_services_of(request).tests.test(id=key_id)
     passed = tested.problem is None
     shown = TestView(passed, tested.http_status, tested.problem, tested.key_status)
-    return TestedKey(message="The key is good." if passed else "The key did not pass.", data=shown)
+    return TestedKey(message=_said(tested) if passed else "The key did not pass.", data=shown)
 
 
 @post(ALL, status_code=202, responses=documented(409) | _ERRORS)
@@ -83,9 +84,17 @@ async def show_tests(request: AdminRequest) -> TestedKeys:
 @delete(ALL, status_code=200, responses=_ERRORS)
 async def cancel_tests(request: AdminRequest) -> TestedKeys:
     """Ends the test of all keys; what has been tested stays tested."""
+    tests = key_services_of(request).tests
+    was_running = tests.progress().state == "running"
     async with recorded(request, "key.test-all.cancel", "all keys"):
-        progress = await key_services_of(request).tests.cancel()
-    return _told("Cancelled." if progress.state == "cancelled" else "Nothing is being tested.", progress)
+        progress = await tests.cancel()
+    return _told("Cancelled." if was_running else "Nothing is being tested.", progress)
+
+
+def _said(tested: Tested) -> str:
+    """A test does not end what somebody, or an answer, has decided of a key."""
+    status = tested.key_status
+    return "The key is good." if status is Status.ACTIVE else f"The key is good, and still {status}: toggle ends that."
 
 
 def _told(message: str, progress: TestProgress) -> TestedKeys:

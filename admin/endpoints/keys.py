@@ -1,5 +1,6 @@
 """Keys, one at a time, as reference 001 documents them. What is beyond it: pages by key, filters, `PUT`."""
 
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 import msgspec
@@ -111,25 +112,14 @@ async def list_keys(
     provider: TextOrNone = None,
     q: Text = "",
 ) -> Keys:
-    """Lists keys, oldest first: all, or those of a status, a pool group or a provider, or with `q` in id or notes.
+    """Lists keys, oldest first: all, or those of a status, a pool group or a provider, or by `q`.
+
+    `q` is a part of the id, the notes or the key as it is shown (`sk-a...wxyz`), in whatever case, or a whole key.
 
     Pages go by number or, which costs the same however far one gets, by `after`.
     """
-    keys = key_services_of(request).keys
-    wanted = Wanted(
-        None if status is Shown.ALL else Status(status),
-        plain_or_none("group", group),
-        plain_or_none("provider", provider),
-        plain("q", q),
-    )
-    position = None if after is None else Position(int(after.partition("-")[0]), after.partition("-")[2])
-    offset = 0 if position else (page - 1) * limit
-    found = await keys.list(wanted=wanted, limit=limit + 1, after=position, offset=offset)
-    shown, total = found[:limit], await keys.count(wanted=wanted)
-    pagination = Pagination(
-        page, limit, total, -(-total // limit), _position(shown[-1]) if len(found) > limit else None
-    )
-    return Keys(data=KeyPage([view(record) for record in shown], pagination))
+    found, pagination = await page_of(request, status, page, limit, after, group, provider, q)
+    return Keys(data=KeyPage([view(record) for record in found], pagination))
 
 
 @post(
@@ -203,6 +193,36 @@ async def delete_key(request: AdminRequest, key_id: KeyId) -> DeletedKey:
     async with recorded(request, "key.delete", key_id) as caller:
         await key_services_of(request).keys.delete(id=key_id, actor=caller.actor)
     return DeletedKey(data=Deleted(key_id))
+
+
+async def page_of(
+    request: AdminRequest,
+    status: Shown,
+    page: int,
+    limit: int,
+    after: str | None,
+    group: str | None,
+    provider: str | None,
+    q: str,
+) -> tuple[Sequence[KeyRecord], Pagination]:
+    """A page of those keys that the parameters of a list ask for. Raises Refusal."""
+    keys = key_services_of(request).keys
+    wanted = Wanted(
+        None if status is Shown.ALL else Status(status),
+        plain_or_none("group", group),
+        plain_or_none("provider", provider),
+        plain("q", q),
+    )
+    position = None if after is None else Position(int(after.partition("-")[0]), after.partition("-")[2])
+    offset = 0 if position else (page - 1) * limit
+    found = await keys.list(wanted=wanted, limit=limit + 1, after=position, offset=offset)
+    shown = found[:limit]
+    if position is None and len(found) <= limit and (found or not offset):
+        total = offset + len(found)  # it is the last page: no need to count
+    else:
+        total = await keys.count(wanted=wanted)
+    more = _position(shown[-1]) if len(found) > limit else None
+    return shown, Pagination(page, limit, total, -(-total // limit), more)
 
 
 def unknown_group() -> Refusal:

@@ -1,8 +1,8 @@
-"""The live log as a stream of server-sent events (HTML Standard, section 9.2)."""
+"""The live log as a stream of server-sent events (HTML Standard, section 9.2), and what went before it."""
 
 from collections.abc import AsyncIterator
 from contextlib import ExitStack
-from typing import Annotated
+from typing import Annotated, Any
 
 from litestar import get
 from litestar.background_tasks import BackgroundTask
@@ -10,9 +10,9 @@ from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import QueryParameter
 from litestar.response import Stream
 
-from admin.answers import documented, of_failure
+from admin.answers import Answer, documented, of_failure
 from admin.context import AdminRequest, key_services_of
-from admin.endpoints.pages import TextOrNone, plain_or_none
+from admin.endpoints.pages import Limit, TextOrNone, plain_or_none
 from admin.key_ports import Listener
 from admin.rules import live_lines
 from admin.rules.live_lines import Asked
@@ -22,9 +22,16 @@ SSE = "text/event-stream"
 FIELDS = {"X-Accel-Buffering": "no"}
 """nginx in front would gather what is to be seen at once."""
 
+LINES = 100
 StatusAsked = Annotated[
     str | None, QueryParameter(pattern=r"^[1-5]([0-9]{2}|xx)$", description="One status, or `4xx`.")
 ]
+
+
+class LogHistory(Answer, frozen=True, kw_only=True):
+    """A line a request: `credential` and `status` are of its last attempt, `time` in milliseconds since 1970."""
+
+    data: list[dict[str, Any]]
 
 
 @get(
@@ -72,4 +79,22 @@ async def _events(listener: Listener, stack: ExitStack) -> AsyncIterator[bytes]:
             yield b"".join(map(live_lines.event, lines)) or live_lines.KEEP_ALIVE
 
 
-PRIVATE = [stream_log]
+@get("/admin/logs/history", responses=documented(400, 401, 403, 429, 503))
+async def log_history(
+    request: AdminRequest,
+    limit: Limit = LINES,
+    route: TextOrNone = None,
+    status: StatusAsked = None,
+    key: TextOrNone = None,
+    model: TextOrNone = None,
+) -> LogHistory:
+    """Shows the latest requests that had a key of the pool, newest first: all, or those of a route and so on.
+
+    Each worker remembers 500 of them for this; the model is remembered where more than the first key was needed.
+    """
+    asked = Asked(plain_or_none("route", route), status, plain_or_none("key", key), plain_or_none("model", model))
+    lines = await key_services_of(request).explainer.latest()
+    return LogHistory(data=[dict(line) for line in lines if asked.wants(line)][:limit])
+
+
+PRIVATE = [stream_log, log_history]

@@ -33,7 +33,8 @@ async def metrics(request: AdminRequest) -> Response[str]:
     up = {name: one.health is Health.OK for name, one in (await readiness.components()).items()}
     counters, of_now = await services.statistics.counters()
     up[DATABASE] = of_now and up.get(DATABASE, True)
-    known = Known(counters, services.workers.living(), services.stream.lag(), up, VERSION)
+    ledger_lag = services.about_tokens.ledger.stream.lag()
+    known = Known(counters, services.workers.living(), services.stream.lag(), ledger_lag, up, VERSION)
     # 10,000 series take a second, in which others are to get their turn.
     text = await asyncio.to_thread(lambda: exposition.text(families(known)))
     return Response(text, media_type=exposition.CONTENT_TYPE)

@@ -3,6 +3,7 @@
 A refusal tells the type that was found, never the value: that may be a secret.
 """
 
+import typing
 from collections.abc import Collection
 from typing import Any, TypeVar
 
@@ -62,6 +63,8 @@ def value(type_: Any, given: Any, where: str) -> Any:
     """Returns what is given as a type that a struct's field may have."""
     if isinstance(type_, type) and issubclass(type_, msgspec.Struct):
         return _built(type_, _fields(type_, given, where), f"{where}.")
+    if typing.get_origin(type_) is dict and issubclass(of := typing.get_args(type_)[1], msgspec.Struct):
+        return {name: value(of, item, f"{where}.{name}") for name, item in mapping(given, where).items()}
     try:
         return msgspec.convert(given, type_, strict=True)
     except msgspec.ValidationError:

@@ -7,7 +7,7 @@ import msgspec
 
 from admin.rules.deltas import NUMBER_MAX, TIME_MAX_S, WORKER_CHARACTERS_MAX
 from admin.rules.periods import DAY_S, HOUR_S, Slot, slot_of
-from proxy.rules.credentials import BanCause
+from proxy.rules.credentials import OAUTH_ID, BanCause
 from proxy.shared_state.credential_events import BanChange, CredentialCounts, CredentialsDelta
 
 ID_CHARACTERS_MAX = 64
@@ -60,10 +60,15 @@ def added_up(deltas: Iterable[CredentialsDelta]) -> list[CredentialCounts]:
 
 
 def rolled_up(deltas: Iterable[CredentialsDelta], now_s: float) -> Slots:
-    """Returns what was counted in each slot. What has no time of its own is of now."""
+    """Returns what was counted in each slot. What has no time of its own is of now.
+
+    Not of the OAuth credential, of which workers tell refusals only.
+    """
     slots: Slots = {}
     for delta in deltas:
         for counts in delta.counts:
+            if counts.id == OAUTH_ID:
+                continue
             use = Use(counts.requests, counts.successes, counts.errors)
             for period_s in (HOUR_S, DAY_S):
                 slot = slots.setdefault(slot_of(period_s, counts.last_used_s or now_s), {})

@@ -3,7 +3,7 @@
 What has no counterpart, or cannot be used, is named and keeps nothing else from being taken over.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import msgspec
@@ -14,6 +14,11 @@ from admin.rules.key_lists import NewCredential
 from proxy.config import ConfigError, KeyPool, PoolGroup
 from proxy.rules.credentials import DEFAULT_GROUP
 from proxy.sources import values
+
+PASSED_OVER = frozenset({"batch_test_interval_ms", "cache_ttl_ms"})
+"""Settings that droid2api writes into every file, and that nothing reads there either."""
+STATUSES = ("active", "disabled")
+PRIORITY = "a name, and a priority that is an integer from 0 to 1000000"
 
 
 class Found(NamedTuple):
@@ -80,42 +85,70 @@ def _groups(given: Any, problems: list[str]) -> dict[str, PoolGroup]:
         return {}
     groups: dict[str, PoolGroup] = {}
     for place, one in enumerate(given, 1):
-        try:
-            name = values.group_id(one["id"])
-            fields = {field: one[field] for field in ("name", "priority") if one.get(field) is not None}
-            groups[name] = msgspec.convert(fields, PoolGroup)
-        except (TypeError, KeyError, ValueError, AttributeError):
+        if not isinstance(one, dict) or not isinstance(one.get("id"), str):
             problems.append(f"poolGroups: entry {place} is no group with id, name and priority")
+            continue
+        fields = {field: one[field] for field in ("name", "priority") if one.get(field) is not None}
+        try:
+            groups[values.group_id(one["id"])] = msgspec.convert(fields, PoolGroup)
+        except msgspec.ValidationError:
+            problems.append(f"poolGroups: {one['id']!r}: expected {PRIORITY}")
+        except ValueError as error:
+            problems.append(f"poolGroups: {one['id']!r}: its id: expected {error}")
     return groups
 
 
 def _settings(given: Any, problems: list[str]) -> dict[str, Any]:
-    """Each setting alone, so that one that is unknown keeps no other from being taken."""
+    """Each setting alone, so that one that is unknown keeps no other from being taken.
+
+    Some are there twice: of those droid2api reads the one in a section, and only that is changed by its API.
+    """
     if not isinstance(given, Mapping):
         problems.append("config: expected an object")
         return {}
     settings: dict[str, Any] = {}
-    for name, value in given.items():
-        inside = name in key_pool_names.SECTIONS and isinstance(value, Mapping)
-        for one in [{name: {inner: item}} for inner, item in value.items()] if inside else [{name: value}]:
-            try:
-                settings |= key_pool_names.changes(one)
-            except BodyError as error:
-                problems.append(f"config: {error}")
+    for section, name, value in _items(given):
+        where = f"{section}.{name}" if section else name
+        if where in PASSED_OVER:
+            continue
+        if not key_pool_names.is_known(section, name):
+            problems.append(f"config: {where!r}: there is nothing of the kind here")
+            continue
+        try:
+            settings |= key_pool_names.changes({section: {name: value}} if section else {name: value})
+        except BodyError as error:
+            problems.append(f"config: {error}")
     return settings
 
 
+def _items(given: Mapping[str, Any]) -> Iterator[tuple[str, str, Any]]:
+    """Yields section, name and value of all that is given, last what overrules what came before."""
+    sections: list[tuple[str, Mapping[str, Any]]] = []
+    for name, value in given.items():
+        if name in key_pool_names.SECTIONS and isinstance(value, Mapping):
+            sections.append((name, value))
+        else:
+            yield "", name, value
+    for section, inside in sections:
+        for name, value in inside.items():
+            yield section, name, value
+
+
 def _keys(given: list[Any], groups: Mapping[str, PoolGroup], problems: list[str]) -> list[key_lists.Read]:
-    """Keys that were banned come as disabled: a ban has an end here, and nobody knows that one's."""
+    """Keys that were banned come as disabled: a ban has an end here, and nobody knows that one's.
+
+    So do those of another status than there is, which droid2api does not use.
+    """
     known = {DEFAULT_GROUP, *groups}
     unknown: set[str] = set()
-    banned = 0
+    banned = other = 0
     entries: list[Any] = []
     for one in given:
-        entry = dict(one) if isinstance(one, dict) else one
+        entry = {name: one[name] for name in one if key_lists.known(name)} if isinstance(one, dict) else one
         if isinstance(entry, dict):
-            if entry.get("status") == "banned":
-                banned += 1
+            if entry.get("status") not in (None, *STATUSES):
+                banned += entry["status"] == "banned"
+                other += entry["status"] != "banned"
                 entry["status"] = "disabled"
             group = entry.get("poolGroup")
             if isinstance(group, str) and group and group not in known:
@@ -124,7 +157,9 @@ def _keys(given: list[Any], groups: Mapping[str, PoolGroup], problems: list[str]
         entries.append(entry)
     if banned:
         problems.append(f"keys: {banned} were banned there, and are disabled here")
-    problems += [f"keys: there is no pool group {name!a}, so its keys are of default" for name in sorted(unknown)]
+    if other:
+        problems.append(f"keys: {other} were neither active, disabled nor banned there, and are disabled here")
+    problems += [f"keys: there is no pool group {name!r}, so its keys are of default" for name in sorted(unknown)]
     return key_lists.read(msgspec.json.encode(entries).decode())
 
 

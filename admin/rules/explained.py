@@ -8,7 +8,10 @@ from typing import Any
 
 import msgspec
 
+from proxy.errors import NO_CREDENTIAL
 from proxy.key_pool.traces import Look, Trace, Try
+
+NO_KEYS = "no group that the route may use holds a key (those that cannot be decrypted do not count)"
 
 
 def explained(found: Mapping[str, Any]) -> dict[str, Any]:
@@ -18,8 +21,34 @@ def explained(found: Mapping[str, Any]) -> dict[str, Any]:
     except msgspec.ValidationError:
         return dict(found)
     looks = [{"message": of_look(look), **msgspec.to_builtins(look)} for look in trace.looks]
-    attempts = [{"message": of_attempt(attempt), **msgspec.to_builtins(attempt)} for attempt in trace.tries]
+    attempts = [
+        {"message": of_attempt(attempt), **msgspec.to_builtins(attempt), "ended_s": attempt.ended_s or None}
+        for attempt in trace.tries
+    ]
     return {"message": of_trace(trace), **found, "looks": looks, "tries": attempts}
+
+
+def line(found: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Returns a trace as a line, with the names that the live log has; None for one of another version.
+
+    `credential` and `status` are those of the last attempt, `time` in milliseconds since 1970.
+    """
+    try:
+        trace = msgspec.convert(found, Trace)
+    except msgspec.ValidationError:
+        return None
+    last = trace.tries[-1] if trace.tries else Try("", "", 0.0, 0, "")
+    return {
+        "time": int(trace.began_s * 1000),
+        "request_id": trace.request_id,
+        "route": trace.route,
+        "model": trace.model,
+        "status": last.status,
+        "credential": last.credential,
+        "attempts": len(trace.tries),
+        "error": trace.ending or None,
+        "message": of_trace(trace),
+    }
 
 
 def of_trace(trace: Trace) -> str:
@@ -28,6 +57,8 @@ def of_trace(trace: Trace) -> str:
     told = [f"{attempts}, under configuration {trace.version}"]
     if trace.ending:
         told.append(f"ended with {trace.ending}")
+    if trace.ending == NO_CREDENTIAL.word and not trace.looks:
+        told.append(NO_KEYS)
     told += [of_attempt(attempt) for attempt in trace.tries]
     return "; ".join(told)
 

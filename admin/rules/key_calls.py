@@ -23,12 +23,17 @@ _USING = (CredentialSource.POOL, CredentialSource.AUTO)
 
 @dataclass(frozen=True, kw_only=True)
 class Call:
-    """A GET. `url` and `fields` may hold the key, so they are never shown."""
+    """A request. `url`, `fields` and `body` may hold the key, so they are never shown.
+
+    `target` is whose address has to be one that is allowed.
+    """
 
     url: str = field(repr=False)
     fields: Mapping[str, str] = field(repr=False)
     target: str
     tls: UpstreamTls | None
+    method: str = "GET"
+    body: bytes | None = field(default=None, repr=False)
 
 
 class Finding(Enum):
@@ -88,8 +93,13 @@ def finding(status: int) -> Finding:
         return Finding.GOOD
     if status == 402:
         return Finding.BANNED
-    if status in (408, 425, 429) or status >= 500:
+    if may_pass(status):
         return Finding.AGAIN
     if status in (404, 405) or status < 400:
         return Finding.NOTHING
     return Finding.DISABLED
+
+
+def may_pass(status: int) -> bool:
+    """Whether the same call may be answered differently in a moment."""
+    return status in (408, 425, 429) or status >= 500

@@ -47,6 +47,8 @@ NAMES = (
     Name("multiTier", "autoFallback", "auto_fallback", ("auto_fallback",)),
     Name("multiTier", "strictMode", "strict_mode", ("strict_mode",)),
     Name("timeWindow", "window_s", "window_s"),
+    Name("balance", "interval_s", "balance_interval_s"),
+    Name("balance", "queries", "balance_queries"),
 )
 SECTIONS = tuple(dict.fromkeys(name.section for name in NAMES if name.section))
 TYPES = {field.name: field.type for field in msgspec.structs.fields(KeyPool) if field.name != "groups"}
@@ -66,6 +68,11 @@ def shown(pool: KeyPool) -> dict[str, Any]:
         place = nested.setdefault(one.section, {}) if one.section else nested
         place[one.name] = msgspec.to_builtins(getattr(pool, one.field))
     return nested
+
+
+def is_known(section: str, name: str) -> bool:
+    """Whether a document may have this name in a section, or at its top."""
+    return name in _KNOWN[section]
 
 
 def changes(given: Any) -> dict[str, Any]:

@@ -1,4 +1,6 @@
-"""The settings of the key pool as text and back, and one by one: each setting and each group has a name. Pure."""
+"""The settings of the key pool as text and back, and one by one: each setting has a name, and so has each group and
+each balance query. Pure.
+"""
 
 from collections.abc import Mapping
 from pathlib import PurePath
@@ -8,12 +10,13 @@ import msgspec
 
 from admin.rules.route_specs import plain
 from proxy.config import ConfigError, KeyPool, PoolGroup
+from proxy.sources import structs
 from proxy.sources.structs import Reader
 from proxy.sources.yaml_document import Document
 
 SECTION = "key_pool"
-GROUPS = "groups"
-_OF_GROUP = f"{GROUPS}."
+NAMED = tuple(name for struct, name in structs.NAMED if struct is KeyPool)
+"""Settings that are mappings, of which each item is one by itself: `groups.main`."""
 
 
 def flat(pool: KeyPool) -> dict[str, Any]:
@@ -22,16 +25,22 @@ def flat(pool: KeyPool) -> dict[str, Any]:
 
 
 def flattened(spec: Mapping[str, Any]) -> dict[str, Any]:
-    groups = spec.get(GROUPS, {})
-    named = {f"{_OF_GROUP}{name}": group for name, group in groups.items()}
-    return {name: value for name, value in spec.items() if name != GROUPS} | named
+    flat = {name: value for name, value in spec.items() if name not in NAMED}
+    for name in NAMED:
+        flat |= {f"{name}.{key}": item for key, item in spec.get(name, {}).items()}
+    return flat
 
 
 def whole(values: Mapping[str, Any]) -> KeyPool:
     """The settings that `flat` made these of. Raises ConfigError."""
-    spec = {name: value for name, value in values.items() if not name.startswith(_OF_GROUP)}
-    groups = {name.removeprefix(_OF_GROUP): value for name, value in values.items() if name.startswith(_OF_GROUP)}
-    return decode(msgspec.json.encode(spec | {GROUPS: groups}).decode())
+    spec: dict[str, Any] = {name: {} for name in NAMED}
+    for name, value in values.items():
+        setting, dot, key = name.partition(".")
+        if dot:
+            spec[setting][key] = value
+        else:
+            spec[name] = value
+    return decode(msgspec.json.encode(spec).decode())
 
 
 def encode(pool: KeyPool) -> str:

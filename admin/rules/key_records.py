@@ -30,7 +30,9 @@ class TestResult(StrEnum):
 
 
 class Wanted(NamedTuple):
-    """Which keys are asked for: all that each of these is true of. `q` stands in id, notes or the masked key."""
+    """Which keys are asked for: all that each of these is true of. `q` stands in id, notes or the masked key, or
+    is the whole key.
+    """
 
     status: Status | None = None
     group: str | None = None

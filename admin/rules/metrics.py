@@ -20,7 +20,10 @@ OTHER = "other"
 NO_UPSTREAM = "none"
 
 # These have a line from the start, so that the first drop is an increase.
-DROPPED = (("statistics", "missing"), ("statistics", "undecodable"), ("unknown", "undecodable"))
+DROPPED = (
+    *(("ledger", "missing"), ("ledger", "undecodable"), ("statistics", "missing"), ("statistics", "undecodable")),
+    ("unknown", "undecodable"),
+)
 
 HISTOGRAMS: tuple[tuple[str, str, Callable[[RouteCounts], Histogram]], ...] = (
     ("request_duration_seconds", "From a request's arrival to its end.", lambda row: row.durations),
@@ -49,11 +52,12 @@ SUMS: tuple[tuple[str, str, Callable[[Counts], int]], ...] = (
 
 
 class Known(NamedTuple):
-    """All that /metrics is made of. `counters` is None where SQL has never answered, `lag` where Redis does not."""
+    """All that /metrics is made of. `counters` is None where SQL has never answered, the lags where Redis does not."""
 
     counters: Counters | None
     workers: Sequence[WorkerState]
     lag: tuple[int, float] | None
+    ledger_lag: tuple[int, float] | None
     components: Mapping[str, bool]
     version: str
 
@@ -105,6 +109,10 @@ def _gauges(known: Known) -> Iterator[Family]:
         waiting, lag_s = known.lag
         yield _gauge("events_waiting", "Events in the stream that are not in the database.", waiting)
         yield _gauge("events_lag_seconds", "How long the oldest of them has waited.", lag_s)
+    if known.ledger_lag is not None:
+        waiting, lag_s = known.ledger_lag
+        yield _gauge("ledger_waiting", "Entries of the ledger's stream that are not in the database.", waiting)
+        yield _gauge("ledger_lag_seconds", "How long the oldest of them has waited.", lag_s)
 
 
 def _gauge(name: str, about: str, value: float, of: str = "") -> Family:

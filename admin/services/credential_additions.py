@@ -69,11 +69,12 @@ async def put(
 
 def rows(secrets: Secrets, entries: Mapping[str, NewCredential], version: int, now_ms: int) -> list[dict[str, Any]]:
     """Entries by id, as they go into the table. Encryption takes a while; the caller holds the lock."""
+    encrypted = secrets.encrypt_many((one.secret, purpose(name)) for name, one in entries.items())
     return [
         {
             "id": name,
             "digest": credential_marks.digest(one.secret),
-            "secret": secrets.encrypt(one.secret, purpose(name)),
+            "secret": secret,
             "masked": credential_marks.masked(one.secret),
             "provider": credential_marks.provider(one.secret),
             "pool_group": one.group,
@@ -89,7 +90,7 @@ def rows(secrets: Secrets, entries: Mapping[str, NewCredential], version: int, n
             "errors": 0,
             "last_test_result": TestResult.UNTESTED,
         }
-        for name, one in entries.items()
+        for (name, one), secret in zip(entries.items(), encrypted, strict=True)
     ]
 
 

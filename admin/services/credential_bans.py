@@ -42,6 +42,16 @@ class NoBans:
         """There are none."""
 
 
+class NoWorkers:
+    """Where workers would be told by a Redis that is not there: nobody is banned, or it would only look so."""
+
+    async def begin(self, _credential: str, _ban: Ban) -> bool:
+        return False
+
+    async def end(self, _bans: Sequence[BanName]) -> None:
+        """Nobody could be told."""
+
+
 class SharedBans:
     """The bans in Redis. While that is away, nothing is done to them, which is told in the log."""
 

@@ -12,7 +12,7 @@ from admin.rules.key_records import Status
 from admin.services.credential_additions import purpose
 from admin.services.credential_rows import IS_KEY, has_status, status_of
 from admin.tables import credentials
-from proxy.secrets import Secrets
+from proxy.secrets import SecretError, Secrets
 
 ROWS_MAX = 1000
 
@@ -48,6 +48,20 @@ async def export(
         if len(rows) < ROWS_MAX:
             return
         after = (rows[-1].created_at, rows[-1].id)
+
+
+async def unreadable(database: Database, secrets: Secrets) -> str:
+    """Why the oldest credential cannot be decrypted: its secret key is gone. Empty where it can, or there is none."""
+    async with database.read() as connection:
+        query = select(_ROW.id, _ROW.secret).order_by(_ROW.created_at, _ROW.id).limit(1)
+        row = (await connection.execute(query)).one_or_none()
+    if row is None:
+        return ""
+    try:
+        secrets.decrypt(row.secret, purpose(row.id))
+    except SecretError as error:
+        return str(error)
+    return ""
 
 
 def _behind(after: tuple[int, str], status: Status | None, group: str | None, now_ms: int) -> Select[Any]:

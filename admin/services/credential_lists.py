@@ -1,11 +1,16 @@
 """Keys as lists: some of them, and how many there are. In the order in which they were added."""
 
-from sqlalchemy import ColumnElement, case, func, select, tuple_
+from typing import TypeVar
+
+from sqlalchemy import ColumnElement, case, func, null, or_, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from admin.rules import credential_marks
 from admin.rules.key_records import Position, Status, Wanted
 from admin.services.credential_rows import COLUMNS, IS_KEY, StoredCredential, has_status, stored
 from admin.tables import credentials
+
+T = TypeVar("T")
 
 _ROW = credentials.c
 
@@ -49,13 +54,28 @@ async def counts(connection: AsyncConnection, now_ms: int) -> GroupCounts:
 
 
 def _conditions(wanted: Wanted, now_ms: int) -> list[ColumnElement[bool]]:
-    found: list[ColumnElement[bool]] = [IS_KEY]
+    # SQLite asks in this order, and most rows are not what is searched for.
+    found: list[ColumnElement[bool]] = [_is_found(wanted.q), IS_KEY] if wanted.q else [IS_KEY]
+    column = _read_through if wanted.q else _as_it_is
     if wanted.status is not None:
-        found.append(has_status(wanted.status, now_ms))
+        found.append(has_status(wanted.status, now_ms, column(_ROW.status), column(_ROW.banned_until)))
     if wanted.group is not None:
-        found.append(_ROW.pool_group == wanted.group)
+        found.append(column(_ROW.pool_group) == wanted.group)
     if wanted.provider is not None:
-        found.append(_ROW.provider == wanted.provider)
-    if wanted.q:
-        found.append(_ROW.search.contains(wanted.q.lower(), autoescape=True))
+        found.append(column(_ROW.provider) == wanted.provider)
     return found
+
+
+def _is_found(q: str) -> ColumnElement[bool]:
+    """By a part of what may be seen, or by the whole key, which is looked up once."""
+    whole = select(_ROW.id).where(_ROW.digest == credential_marks.digest(q.strip())).scalar_subquery()
+    return or_(_ROW.search.contains(q.lower(), autoescape=True), _ROW.id == whole)
+
+
+def _as_it_is(column: ColumnElement[T]) -> ColumnElement[T]:
+    return column
+
+
+def _read_through(column: ColumnElement[T]) -> ColumnElement[T]:
+    """The same column as an expression: no index of it is taken then, so SQLite reads the one of searches."""
+    return func.coalesce(column, null())

@@ -21,7 +21,8 @@ the id itself, SQLite would take the index of ids for it, and sort."""
 class StoredCredential(msgspec.Struct, frozen=True, kw_only=True):
     """A credential without its secret, of which `masked` shows the ends. Times in milliseconds since 1970 (UTC).
 
-    `ban_*` are of the last ban for all models, which has ended if `banned_until` is past. Of tokens, None is not known.
+    `ban_*` are of the last ban for all models, which has ended if `banned_until` is past. Of tokens, None is not known;
+    they are what the provider said at `tokens_at`, and `tokens_error` why it said nothing later.
     """
 
     id: str
@@ -48,6 +49,11 @@ class StoredCredential(msgspec.Struct, frozen=True, kw_only=True):
     ban_status: int | None
     tokens_used: int | None
     tokens_total: int | None
+    tokens_at: int | None
+    tokens_begin: int | None
+    tokens_end: int | None
+    tokens_error: str | None
+    tokens_error_at: int | None
 
 
 _COLUMN_NAMES = {"group": "pool_group"}
@@ -67,11 +73,16 @@ def status_of(status: str, banned_until: int | None, now_ms: int) -> Status:
     return Status.BANNED if banned else Status(status)
 
 
-def has_status(status: Status, now_ms: int) -> ColumnElement[bool]:
-    """Of a row: what it has to be."""
+def has_status(
+    status: Status,
+    now_ms: int,
+    state: ColumnElement[str] = _ROW.status,
+    until: ColumnElement[int | None] = _ROW.banned_until,
+) -> ColumnElement[bool]:
+    """Of a row: what it has to be. `state` and `until` are its two columns."""
     if status is Status.DISABLED:
-        return _ROW.status == Status.DISABLED
-    active = _ROW.status == Status.ACTIVE
+        return state == Status.DISABLED
+    active = state == Status.ACTIVE
     if status is Status.BANNED:
-        return and_(active, _ROW.banned_until > now_ms)
-    return and_(active, or_(_ROW.banned_until.is_(None), _ROW.banned_until <= now_ms))
+        return and_(active, until > now_ms)
+    return and_(active, or_(until.is_(None), until <= now_ms))

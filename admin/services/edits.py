@@ -19,7 +19,8 @@ from admin.rules import changes as rule
 from admin.rules import key_pool_specs, route_specs
 from admin.rules.changes import Change
 from admin.services import settings
-from proxy.config import KeyPool, Route
+from proxy.config import ConfigError, KeyPool, Route
+from proxy.rules.tiers import unknown_groups
 
 Routes = dict[str, Route]
 KEY_POOL = "key_pool"
@@ -73,10 +74,15 @@ class Editor:
     async def edit_with(
         self, actor: str, verb: str, decide: Callable[[AsyncConnection, Routes], Awaitable[Routes]]
     ) -> Edit:
-        """An edit of routes whose `decide` reads and writes more than these, in the same transaction."""
+        """An edit of routes whose `decide` reads and writes more than these, in the same transaction.
+
+        A route that is to use a pool group that there is not is refused.
+        """
 
         async def decide_routes(connection: AsyncConnection, before: Whole) -> Whole:
-            return before._replace(routes=await decide(connection, before.routes))
+            after = await decide(connection, before.routes)
+            _refuse_unknown_groups(before, after)
+            return before._replace(routes=after)
 
         return await self.edit_whole(actor, verb, decide_routes)
 
@@ -108,6 +114,15 @@ class Editor:
         if edit.changes:
             self.notify()
         return edit
+
+
+def _refuse_unknown_groups(before: Whole, after: Routes) -> None:
+    for prefix, route in after.items():
+        if route.pool_groups and (
+            prefix not in before.routes or before.routes[prefix].pool_groups != route.pool_groups
+        ):
+            for group in unknown_groups(route.pool_groups, before.key_pool.groups):
+                raise ConfigError(f"routes.{prefix}.pool_groups", f"there is no pool group {group}")
 
 
 async def lock_configuration(connection: AsyncConnection) -> None:

@@ -34,7 +34,7 @@ class Taken(NamedTuple):
 
     undecodable: Sequence[Entry] = ()
     missing: int = 0
-    committed: Callable[[], None] = lambda: None
+    committed: Callable[[], object] = lambda: None
 
 
 class Handler(Protocol):
@@ -44,9 +44,9 @@ class Handler(Protocol):
         """Writes what is not written yet, in the order of the stream. May be called again with the same entries."""
 
 
-async def lock(connection: AsyncConnection) -> None:
-    """Holds the lock of whoever takes events, until the transaction ends."""
-    await connection.execute(select(locks.c.name).where(locks.c.name == "events").with_for_update())
+async def lock(connection: AsyncConnection, name: str = "events") -> None:
+    """Holds the lock of whoever takes events, or rows of the `ledger`, until the transaction ends."""
+    await connection.execute(select(locks.c.name).where(locks.c.name == name).with_for_update())
 
 
 async def dropped(connection: AsyncConnection) -> list[Dropped]:

@@ -30,7 +30,7 @@ class NoSuchGroup(Exception):  # noqa: N818 - it says what is not there
 
 
 class GroupInUse(Exception):  # noqa: N818 - it says what is there
-    """The group cannot be deleted: it is `default`, or a route names it."""
+    """The group cannot be deleted: it is `default`, or a route names it. Its text says which."""
 
 
 class NoRouteForKey(Exception):  # noqa: N818 - it says what is not there
@@ -41,9 +41,33 @@ class TestsRunning(Exception):  # noqa: N818 - it says what happens
     """All keys are being tested already."""
 
 
+class NoBalanceQuery(Exception):  # noqa: N818 - it says what is not there
+    """The settings name no balance query."""
+
+
+class SyncRunning(Exception):  # noqa: N818 - it says what happens
+    """Balances are being read already."""
+
+
+class WorkersNotAsked(Exception):  # noqa: N818 - it says what is not there
+    """Redis cannot be reached, through which workers are asked."""
+
+
 class TooManyListeners(Exception):  # noqa: N818 - it says what is there
     """As many listen to the live log as may."""
 
 
 class InvalidCredential(Exception):  # noqa: N818 - it says what is wrong
     """A credential that cannot be used, and why; without its secret."""
+
+
+class NoSuchToken(Exception):  # noqa: N818 - it says what is not there
+    """No access token has this id."""
+
+
+class CounterAway(Exception):  # noqa: N818 - it says what is not there
+    """Redis, which has the counters of quotas, cannot be asked, or does not have this one yet."""
+
+
+class QuotaTooLarge(Exception):  # noqa: N818 - it says what would be
+    """A quota would be more than can be counted."""

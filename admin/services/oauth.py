@@ -8,7 +8,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from admin.database import Database
 from admin.rules.oauth import State
-from admin.tables import locks, oauth_tokens
+from admin.tables import credentials, locks, oauth_tokens
+from proxy.rules.credentials import OAUTH_ID
 from proxy.secrets import SecretError, Secrets
 
 log = logging.getLogger("relaygate")
@@ -52,6 +53,11 @@ class OAuthTokens:
             await _write(connection, self._row(state))
 
         await self._database.transact(work)
+
+    async def refusals(self) -> int:
+        """How often upstreams have refused an access token (`CredentialIntake`). Raises DatabaseDown."""
+        async with self._database.read() as connection:
+            return await connection.scalar(select(credentials.c.errors).where(credentials.c.id == OAUTH_ID)) or 0
 
     def _row(self, state: State) -> dict[str, Any]:
         return {

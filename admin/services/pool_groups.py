@@ -79,8 +79,13 @@ def _groups(pool: KeyPool) -> Mapping[str, PoolGroup]:
 
 
 def _refuse_in_use(whole: Whole, name: str) -> None:
-    if name == DEFAULT_GROUP or any(name in route.pool_groups for route in whole.routes.values()):
-        raise GroupInUse(name)
+    if name == DEFAULT_GROUP:
+        raise GroupInUse("it is where keys of no other group are")
+    routes = sorted(prefix for prefix, route in whole.routes.items() if name in route.pool_groups)
+    if routes:
+        raise GroupInUse(
+            f"it is named by the route {routes[0]}" + (f" and {len(routes) - 1} more" if routes[1:] else "")
+        )
     if name not in whole.key_pool.groups:
         raise NoSuchGroup(name)
 

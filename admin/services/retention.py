@@ -1,4 +1,4 @@
-"""What is forgotten: old rows of statistics, workers that are long gone, old versions, tombstones of credentials.
+"""What is forgotten: old rows of statistics and balances, workers that are long gone, old versions, tombstones.
 
 Each statement removes a bounded number of rows in a transaction of its own, so that nobody waits for it. All-time rows
 stay.
@@ -7,7 +7,7 @@ stay.
 from collections.abc import Callable, Collection
 from typing import Any
 
-from sqlalchemy import Column, Table, delete, func, or_, select, update
+from sqlalchemy import ColumnElement, CursorResult, Table, delete, func, or_, select, true, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from admin import tables
@@ -53,27 +53,14 @@ class Retention:
             (DAY_S, self._kept.day_rows_days * DAY_S),
         ):
             for table, what in ((tables.statistics, "series"), (tables.credential_statistics, "credential")):
-                while await self._forget_rows(table, table.c[what], period_s, now_s - kept_s - period_s):
-                    pass
+                await forget_slots(self._database, table, what, table.c.period_s == period_s, now_s - kept_s - period_s)
+        await forget_readings(self._database, self._kept, now_s)
         for table in (tables.statistics_workers, tables.credential_workers):
             while await self._forget_workers(table, (now_s - WORKERS_DAYS * DAY_S) * 1000):
                 pass
         while await self._forget_versions():
             pass
         await self._database.transact(lambda connection: _forget_tombstones(connection, (now_s - GONE_S) * 1000))
-
-    async def _forget_rows(self, table: Table, what: Column[Any], period_s: int, last_s: int) -> bool:
-        """Removes slots that began at `last_s` or before; returns whether there are more."""
-        row = table.c
-        old = (row.period_s == period_s) & (row.start_s <= last_s)
-        nth = select(row.start_s, what).where(old).order_by(row.start_s, what)
-        async with self._database.read() as connection:
-            bound = (await connection.execute(nth.offset(ROWS_MAX - 1).limit(1))).one_or_none()
-        if bound is not None:
-            start_s, last = bound
-            old &= or_(row.start_s < start_s, (row.start_s == start_s) & (what <= last))
-        await self._database.transact(lambda connection: connection.execute(delete(table).where(old)))
-        return bound is not None
 
     async def _forget_workers(self, table: Table, last_ms: int) -> bool:
         """Removes workers that were seen at `last_ms` or before; returns whether there are more."""
@@ -98,6 +85,38 @@ class Retention:
         old = _VERSION.number < min(first + VERSIONS_MAX, last + 1)
         await self._database.transact(lambda connection: connection.execute(delete(tables.config_versions).where(old)))
         return True
+
+
+async def forget_readings(database: Database, kept: Kept, now_s: float) -> int:
+    """Removes the days of balances that are older than days are kept; returns how many rows."""
+    last_s = int(now_s) - kept.day_rows_days * DAY_S - DAY_S
+    return await forget_slots(database, tables.balance_readings, "credential", true(), last_s)
+
+
+async def forget_slots(database: Database, table: Table, what: str, of: ColumnElement[bool], last_s: int) -> int:
+    """Removes slots that began at `last_s` or before, of the rows that `of` is true of; returns how many rows.
+
+    In the table's order: by `start_s`, then by `what`.
+    """
+    gone, part = 0, await _forget_some(database, table, what, of, last_s)
+    while part:
+        gone, part = gone + part, await _forget_some(database, table, what, of, last_s)
+    return gone
+
+
+async def _forget_some(database: Database, table: Table, what: str, of: ColumnElement[bool], last_s: int) -> int:
+    row = table.c
+    old = of & (row.start_s <= last_s)
+    nth = select(row.start_s, row[what]).where(old).order_by(row.start_s, row[what])
+    async with database.read() as connection:
+        bound = (await connection.execute(nth.offset(ROWS_MAX - 1).limit(1))).one_or_none()
+    if bound is not None:
+        start_s, last = bound
+        old &= or_(row.start_s < start_s, (row.start_s == start_s) & (row[what] <= last))
+    removed: CursorResult[Any] = await database.transact(
+        lambda connection: connection.execute(delete(table).where(old))
+    )
+    return removed.rowcount
 
 
 async def _forget_tombstones(connection: AsyncConnection, last_ms: int) -> None:

@@ -15,6 +15,7 @@ from admin.services import settings
 from admin.services.edits import Editor, Whole, read_key_pool, read_routes
 from admin.services.failures import DuplicateRoute, NoSuchRoute
 from proxy.config import ConfigError, KeyPool, Route
+from proxy.rules.tiers import unknown_groups
 from proxy.sources import values
 
 LAST_APPLIED = "routes_of_the_file"
@@ -32,10 +33,14 @@ class StoredRoute(NamedTuple):
 
 
 class Applied(NamedTuple):
-    """What applying a file did, and the newest version after it."""
+    """What applying a file did, and the newest version after it.
+
+    `lacking` are the pool groups that routes name and that there are not, each behind its route's prefix.
+    """
 
     plan: Plan
     version: int
+    lacking: list[tuple[str, str]]
 
 
 class Routes:
@@ -142,6 +147,7 @@ class Routes:
         """
         checked = route_specs.checked(wanted)
         made: list[Plan] = []
+        lacking: list[tuple[str, str]] = []
 
         async def decide(connection: AsyncConnection, current: Whole) -> Whole:
             made.append(await _planned(connection, current, checked, key_pool))
@@ -149,10 +155,16 @@ class Routes:
             if key_pool is not None:
                 await settings.write(connection, KEY_POOL_LAST_APPLIED, key_pool_specs.encode(key_pool))
             after = three_way_key_pool.result(current.key_pool, made[-1].key_pool)
-            return Whole(made[-1].result(current.routes), after)
+            routes = made[-1].result(current.routes)
+            lacking[:] = [
+                (prefix, group)
+                for prefix, route in sorted(routes.items())
+                for group in unknown_groups(route.pool_groups, after.groups)
+            ]
+            return Whole(routes, after)
 
         edit = await self._editor.edit_whole(actor, "apply", decide)
-        return Applied(made[-1], edit.version)
+        return Applied(made[-1], edit.version, lacking)
 
 
 async def _planned(

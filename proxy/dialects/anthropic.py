@@ -1,4 +1,4 @@
-"""The API of Anthropic. Sources: its pages "Errors", "Rate limits" and "Prompt caching"."""
+"""The API of Anthropic. Sources: its pages "Errors", "Rate limits", "Prompt caching", "Admin API"."""
 
 import re
 from collections.abc import Sequence
@@ -12,6 +12,8 @@ from proxy.rules.dates import date_s
 from proxy.rules.headers import Header
 
 CREDENTIAL_FIELD = b"x-api-key"
+OTHER_KEYS = (b"/v1/organizations",)
+"""The Admin API, which wants a key of its own kind."""
 
 WORDS = {
     "authentication_error": Says.UNAUTHORIZED,
@@ -27,7 +29,12 @@ BEGINNINGS = (
     ("you have reached your specified api usage limits", Says.OUT_OF_QUOTA),
     ("you have reached your specified workspace api usage limits", Says.OUT_OF_QUOTA),
     ("this organization has been disabled", Says.DEAD),
+    # With 403 and `permission_error`, like what the key may not ask for.
+    ("oauth token has been revoked", Says.DEAD),
+    ("oauth authentication is currently not allowed for this organization", Says.DEAD),
     ("invalid x-api-key", Says.DEAD),
+    # 401 with `authentication_error`: the client did not send the `anthropic-beta` that access tokens want.
+    ("oauth authentication is currently not supported", Says.FORBIDDEN),
     # 429 with `rate_limit_error`: the request is too long for what the account has booked.
     ("extra usage is required", Says.NOTHING),
 )

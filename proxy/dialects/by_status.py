@@ -1,8 +1,10 @@
 """What an answer says by its status alone, and the table of words that knows better.
 
-The client's own faults (400, 404, 413, 422 and every other 4xx that is not listed) say nothing.
+The client's own faults (400, 404, 413, 422 and every other 4xx that is not listed) say nothing. A 403 alone may be one:
+a path that no key may ask for, somebody else's file, a text that a provider does not take.
 """
 
+import re
 from collections.abc import Iterable, Mapping
 
 from proxy.dialects.error_bodies import Told
@@ -21,6 +23,8 @@ STATUSES: Mapping[int, Says] = {
     503: Says.OVERLOADED,
     529: Says.OVERLOADED,
 }
+# A validator (pydantic) begins with the name of the field that it does not know, and that is whatever the client likes.
+UNKNOWN_FIELD = re.compile(r": (?:extra inputs are not permitted|additional input is not allowed)")
 WAITED_FOR = frozenset((Says.RATE_LIMITED, Says.OUT_OF_QUOTA, Says.OVERLOADED, Says.FAILED))
 
 
@@ -34,12 +38,13 @@ def says(status: int) -> Says:
 def from_words(error: Told, beginnings: Iterable[tuple[str, Says]], words: Mapping[str, Says]) -> Says | None:
     """Returns what an error says: by how its message begins, else by the first word that the table knows.
 
-    Only beginnings, since further on a message may repeat what the client sent.
+    Only beginnings, since further on a message may repeat what the client sent, and not those of `UNKNOWN_FIELD`.
     """
     message = error.message.lower()
-    for beginning, meaning in beginnings:
-        if message.startswith(beginning):
-            return meaning
+    if UNKNOWN_FIELD.search(message) is None:
+        for beginning, meaning in beginnings:
+            if message.startswith(beginning):
+                return meaning
     return next((words[word] for word in error.words if word in words), None)
 
 

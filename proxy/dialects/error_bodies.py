@@ -5,20 +5,13 @@ The shapes: OpenAI `{"error": {"message", "type", "param", "code"}}`; Anthropic 
 for; and of others `{"error": "text", "code": "word"}`, `{"message", "type", "code"}`.
 """
 
-import zlib
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import msgspec
 
+from proxy.dialects.codings import decoded
 from proxy.rules.headers import Header
-
-BODY_BYTES_MAX = 64 * 1024
-"""How much of a body is worth reading, coded and decoded alike."""
-
-# Automatic detection of zlib's and gzip's own headers.
-WINDOW_BITS = zlib.MAX_WBITS + 32
-INFLATED = frozenset((b"gzip", b"x-gzip", b"deflate"))
 
 
 class Told(NamedTuple):
@@ -30,10 +23,10 @@ class Told(NamedTuple):
 
 
 def told(fields: Iterable[Header], body: bytes) -> Told:
-    """Returns what an error's body says; nothing where it cannot be read, as with Brotli or a body that was cut."""
+    """Returns what an error's body says; nothing where it cannot be read, such as a document that was cut."""
     try:
         document = msgspec.json.decode(plain(fields, body))
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, zlib.error):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return Told()
     if isinstance(document, list) and document:
         document = document[0]
@@ -52,11 +45,7 @@ def told(fields: Iterable[Header], body: bytes) -> Told:
 
 def plain(fields: Iterable[Header], body: bytes) -> bytes:
     """Returns the body without its coding, as much as has come; nothing where the coding is not known here."""
-    coding = b",".join(value for name, value in fields if name == b"content-encoding").strip().lower()
-    body = body[:BODY_BYTES_MAX]
-    if coding in INFLATED:
-        return zlib.decompressobj(WINDOW_BITS).decompress(body, BODY_BYTES_MAX)
-    return body if coding in (b"", b"identity") else b""
+    return decoded(b",".join(value for name, value in fields if name == b"content-encoding"), body)
 
 
 def is_page(fields: Iterable[Header]) -> bool:

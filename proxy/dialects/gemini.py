@@ -18,16 +18,25 @@ CREDENTIAL_FIELD = b"x-goog-api-key"
 
 REASONS = {
     "API_KEY_INVALID": Says.DEAD,
-    "API_KEY_SERVICE_BLOCKED": Says.DEAD,
+    "ACCOUNT_STATE_INVALID": Says.DEAD,
     "CONSUMER_SUSPENDED": Says.DEAD,
-    "CONSUMER_INVALID": Says.DEAD,
+    "GCP_SUSPENDED": Says.DEAD,
     "SERVICE_DISABLED": Says.DEAD,
+    # Of the place that the relay stands at, and there may be several: counted.
+    "API_KEY_IP_ADDRESS_BLOCKED": Says.UNAUTHORIZED,
+    # A key may be good for some methods of the API only, and which one is asked for is the client's choice.
+    "API_KEY_SERVICE_BLOCKED": Says.NOT_ENTITLED,
+    # 401 with an API key: the method wants an access token.
+    "CREDENTIALS_MISSING": Says.FORBIDDEN,
+    # Not here: what depends on a field or path of the client's, as API_KEY_HTTP_REFERRER_BLOCKED and CONSUMER_INVALID.
     "BILLING_DISABLED": Says.OUT_OF_QUOTA,
 }
 BEGINNINGS = (
     ("api key not valid", Says.DEAD),
     ("api key expired", Says.DEAD),
     ("your api key was reported as leaked", Says.DEAD),
+    # Of some models only, too.
+    ("your project has been denied access", Says.NOT_ENTITLED),
     # A file that another key's project has, or nobody.
     ("you do not have permission to access the", Says.NOTHING),
 )

@@ -13,11 +13,12 @@ class Named(msgspec.Struct):
     model: str = ""
 
 
+FIELDS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 BODY = msgspec.json.Decoder(Named)
-# Azure OpenAI: /openai/deployments/NAME/chat/completions
-DEPLOYMENT = re.compile(rb"/deployments/([^/?]+)")
+# In any case, as Azure takes paths. Azure OpenAI: /openai/deployments/NAME/chat/completions
+DEPLOYMENT = re.compile(rb"(?i)/deployments/([^/?]+)")
 # /v1beta/models/NAME:generateContent; Vertex AI: /v1/projects/P/locations/L/publishers/google/models/NAME:rawPredict
-MODEL = re.compile(rb"/(?:models|tunedModels)/([^/:?]+)")
+MODEL = re.compile(rb"(?i)/(?:models|tunedModels)/([^/:?]+)")
 
 
 def in_body(body: bytes) -> str:
@@ -28,6 +29,19 @@ def in_body(body: bytes) -> str:
         return usable(BODY.decode(body).model)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return ""
+
+
+def may_be_another(body: bytes) -> bool:
+    """Tells whether servers may take a JSON body for one of another model than its `model`.
+
+    In Go they take a field for `model` that differs from it in case alone; OpenRouter goes on to another of `models`.
+    """
+    try:
+        # Names that are no UTF-8 are read too: servers in Go do, and the decoder of `in_body` passes them over.
+        names = FIELDS.decode(body.decode("utf-8", "replace"))
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return False
+    return any(name != "model" and name.lower() in ("model", "models") for name in names)
 
 
 def in_path(pattern: re.Pattern[bytes], path: bytes) -> str:

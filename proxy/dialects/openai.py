@@ -16,37 +16,61 @@ from proxy.rules.headers import Header
 from proxy.rules.waits import duration_s
 
 CREDENTIAL_FIELD = b"authorization"
+OTHER_KEYS = (b"/v1/organization/", b"/dashboard/")
+"""Of administrators, and of people who have logged in."""
 
 WORDS = {
     "insufficient_quota": Says.OUT_OF_QUOTA,
+    "credit_balance_exhausted": Says.OUT_OF_QUOTA,
+    "organization_spend_limit_exceeded": Says.OUT_OF_QUOTA,
+    "organization_usage_limit_exceeded": Says.OUT_OF_QUOTA,
+    "project_spend_limit_exceeded": Says.OUT_OF_QUOTA,
     "billing_not_active": Says.OUT_OF_QUOTA,
     "billing_hard_limit_reached": Says.OUT_OF_QUOTA,
     "exceeded_current_quota_error": Says.OUT_OF_QUOTA,  # Moonshot
     "insufficient_user_quota": Says.OUT_OF_QUOTA,  # new-api
+    "insufficient_balance": Says.OUT_OF_QUOTA,  # Sub2API, with 403
+    "arrearage": Says.OUT_OF_QUOTA,  # DashScope, with 400
     "invalid_api_key": Says.DEAD,
     "account_deactivated": Says.DEAD,
+    "access_terminated": Says.DEAD,
     "no_organization": Says.DEAD,
+    "organization_restricted": Says.DEAD,  # Groq, with 400
     "model_not_found": Says.NOT_ENTITLED,
+    "model_permission_blocked_org": Says.NOT_ENTITLED,  # Groq
+    "model_permission_blocked_project": Says.NOT_ENTITLED,  # Groq
+    "allocationquota.freetieronly": Says.NOT_ENTITLED,  # DashScope: nothing of this model is left for free
     "rate_limit_exceeded": Says.RATE_LIMITED,
     "engine_overloaded_error": Says.OVERLOADED,  # Moonshot
     "slow_down": Says.OVERLOADED,
-    # The client's doing: it asks for an organization that is not the key's, or for what this kind of key may not do.
+    # The client asks for what this kind of key may not do; another may.
+    "missing_scope": Says.FORBIDDEN,
+    # The client's doing: it asks for an organization that is not the key's.
     "mismatched_organization": Says.NOTHING,
     "mismatched_project": Says.NOTHING,
     "invalid_organization": Says.NOTHING,
     "invalid_project": Says.NOTHING,
-    "missing_scope": Says.NOTHING,
     # Of the place that the relay stands at.
     "unsupported_country_region_territory": Says.NOTHING,
 }
 BEGINNINGS = (
     # 429 with `rate_limit_exceeded`: one request that alone is more than a minute's tokens. Waiting does not help.
     ("request too large", Says.NOTHING),
-    ("you have insufficient permissions for this operation", Says.NOTHING),
+    # "... must be made with a session key (that is, it can only be made from the browser)"
+    ("your request to ", Says.NOTHING),
+    # 401. A restricted key lacks the scope of what was asked for: of all models, or of an operation, which must not put
+    # it aside for the models that it is there for.
+    ("you have insufficient permissions for this operation. missing scopes: model.request", Says.NOT_ENTITLED),
+    ("you have insufficient permissions for this operation", Says.FORBIDDEN),
     ("incorrect api key provided", Says.DEAD),
     ("your openai account has been deactivated", Says.DEAD),
+    ("your access was terminated", Says.DEAD),
     ("you exceeded your current quota", Says.OUT_OF_QUOTA),
     ("your account is not active", Says.OUT_OF_QUOTA),
+    # With 403:
+    ("key limit exceeded", Says.OUT_OF_QUOTA),  # OpenRouter
+    ("you have run out of credits", Says.OUT_OF_QUOTA),  # xAI
+    ("your newly created team doesn't have any credits", Says.OUT_OF_QUOTA),  # xAI
 )
 OF_THE_MODEL = frozenset((Says.RATE_LIMITED, Says.NOT_ENTITLED))
 # "Please try again in 9.816s." It is the true wait where the `reset` fields only say when a limit is quite full again.

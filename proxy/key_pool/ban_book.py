@@ -8,11 +8,12 @@ another worker wrote meanwhile is taken, and decided on again.
 import asyncio
 import logging
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 from proxy.config import KeyPool as Settings
 from proxy.rules.bans import Answered, after, due, forgotten, with_probe
-from proxy.rules.credentials import Ban, BanCause, Verdict
+from proxy.rules.credentials import Ban, BanCause, Says, Verdict
 from proxy.shared_state.linked_key_pool import Put, SharedBans
 
 log = logging.getLogger("relaygate")
@@ -62,10 +63,10 @@ class BanBook:
         self._written = written
         self._stored: dict[Field, Ban] = {}
         self._bans: dict[Field, Ban] = {}
-        self._models: dict[str, set[str]] = {}
-        """By credential, what its bans are for."""
+        self.concerned: dict[str, set[str]] = {}
+        """Credentials that there is any ban of, each with what its bans are for."""
         self._reports: dict[Field, list[Report]] = {}
-        self._claimed: set[Field] = set()
+        self._claims: dict[Field, asyncio.Task[bool]] = {}
         """Probes that one request here asks for: no other has to, and none may have one where the store is away."""
         self._writer: asyncio.Task[None] | None = None
         self._lines_left = LINES_PER_S
@@ -78,13 +79,9 @@ class BanBook:
     def get(self, field: Field) -> Ban | None:
         return self._bans.get(field)
 
-    def concern(self, credential: str) -> bool:
-        """Tells whether there is any ban of a credential."""
-        return credential in self._models
-
     def of(self, credential: str) -> list[Field]:
         """Returns the fields of a credential's bans."""
-        return [(credential, model) for model in self._models.get(credential, ())]
+        return [(credential, model) for model in self.concerned.get(credential, ())]
 
     def report(self, field: Field, report: Report) -> None:
         """Takes what an answer said; it holds here at once."""
@@ -102,22 +99,37 @@ class BanBook:
 
         Returns until when the probe is this worker's, which `Answered` asks for; 0 where it is not.
         """
-        if field in self._reports or field in self._claimed:
+        if field in self._reports or field in self._claims:
             return 0.0
         ban = self._stored.get(field)
         now_s = self._now_s()
         if ban is None or not due(ban, now_s):
             return 0.0
         probing = with_probe(ban, now_s, PROBE_LEASE_S)
-        self._claimed.add(field)
+        claim = self._claims[field] = asyncio.get_running_loop().create_task(self._ask(field, ban, probing))
+        try:
+            won = await asyncio.shield(claim)
+        except asyncio.CancelledError:  # the client has left, and the probe is to be had by another request at once
+            claim.add_done_callback(partial(self._give_back, field, probing))
+            raise
+        return probing.probe_until_s if won else 0.0
+
+    async def _ask(self, field: Field, ban: Ban, probing: Ban) -> bool:
+        """Returns whether the probe is this worker's."""
         try:
             put = await self._store.put(*field, ban, probing)
         except self._unavailable:
             put = Put(True, probing)
         finally:
-            self._claimed.discard(field)
+            del self._claims[field]
         self.heard(field, put.there)
-        return probing.probe_until_s if put.won else 0.0
+        return put.won
+
+    def _give_back(self, field: Field, probing: Ban, claim: asyncio.Task[bool]) -> None:
+        """Ends a probe that nobody makes."""
+        if not claim.cancelled() and claim.exception() is None and claim.result():
+            now_s = self._now_s()
+            self.report(field, Report(Verdict(Says.NOTHING), Answered(now_s, now_s, 0, probing.probe_until_s)))
 
     def heard(self, field: Field, ban: Ban | None) -> None:
         """Takes a ban as the store has it."""
@@ -134,7 +146,7 @@ class BanBook:
         for field in self.of(credential):
             self._stored.pop(field, None)
             self._bans.pop(field, None)
-        self._models.pop(credential, None)
+        self.concerned.pop(credential, None)
 
     def tick(self) -> None:
         """To be called once a second: lines of the log that were held back become a number, and old bans go.
@@ -170,6 +182,8 @@ class BanBook:
 
     async def close(self) -> None:
         """Waits for what is being written."""
+        if self._claims:
+            await asyncio.wait(self._claims.values(), timeout=1.0)
         if self._writer is not None:
             await asyncio.wait([self._writer], timeout=1.0)
 
@@ -179,12 +193,12 @@ class BanBook:
     def _set(self, field: Field, ban: Ban | None) -> None:
         if self._bans.get(field) == ban:
             return
-        models = self._models.setdefault(field[0], set())
+        models = self.concerned.setdefault(field[0], set())
         if ban is None:
             del self._bans[field]
             models.discard(field[1])
             if not models:
-                del self._models[field[0]]
+                del self.concerned[field[0]]
         else:
             self._bans[field] = ban
             models.add(field[1])
@@ -227,6 +241,8 @@ class BanBook:
         now = new is not None and new.cause is not BanCause.COUNTING
         if not was and not now:
             return
+        if before is not None and new is not None and _told_as(before) == _told_as(new):
+            return  # a probe was given back, say
         self._written(field, before, new)
         self._lines_left -= 1
         if self._lines_left < 0:
@@ -236,3 +252,8 @@ class BanBook:
             log.info("%s is usable again", what)
         else:
             log.warning("%s is put aside: %s (%d), for %.0f s", what, new.cause, new.status, new.until_s - new.since_s)
+
+
+def _told_as(ban: Ban) -> tuple[BanCause, float, float]:
+    """What of a ban is told of."""
+    return (ban.cause, ban.since_s, ban.until_s)

@@ -15,8 +15,8 @@ class Figures:
     """
 
     def __init__(self) -> None:
-        self.used: set[Candidate] = set()
-        """Candidates that were used since counts were last taken."""
+        self._used: list[Candidate] = []
+        """Candidates that were used since counts were last taken, or whose use has succeeded since: `is_used`."""
         self._told: dict[Candidate, tuple[int, int]] = {}
         self._errors: dict[Candidate, CredentialCounts] = {}
         self._bans: list[BanChange] = []
@@ -29,7 +29,11 @@ class Figures:
         """Forgets a candidate that is gone."""
         for where in (self._told, self._errors):
             where.pop(candidate, None)
-        self.used.discard(candidate)
+
+    def use(self, candidate: Candidate) -> None:
+        """Has the counts of a candidate told. Most are used often, and `is_used` then."""
+        candidate.is_used = True
+        self._used.append(candidate)
 
     def count_error(self, candidate: Candidate, says: Says, status: int, now_s: float) -> None:
         """Counts one failed attempt, and keeps what was said of it last."""
@@ -52,15 +56,18 @@ class Figures:
     def take_counts(self) -> list[CredentialCounts]:
         """Returns what was counted since it was last asked."""
         taken = []
-        for candidate in self.used:
-            requests, successes = self._told.get(candidate, (0, 0))
+        for candidate in self._used:
+            candidate.is_used = False
+            told = self._told.get(candidate)
+            if told is None:  # it went while its last request ran
+                continue
             counts = self._errors.pop(candidate, None) or CredentialCounts(candidate.id)
-            counts.requests = candidate.requests - requests
-            counts.successes = candidate.successes - successes
+            counts.requests = candidate.requests - told[0]
+            counts.successes = candidate.successes - told[1]
             counts.last_used_s = candidate.last_used_s
             self._told[candidate] = (candidate.requests, candidate.successes)
             taken.append(counts)
-        self.used.clear()
+        self._used.clear()
         taken += self._errors.values()
         self._errors.clear()
         return taken

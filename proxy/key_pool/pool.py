@@ -5,24 +5,24 @@ and its lifting puts them back, so a choice does not look at those that cannot b
 that has ended is not lifted: the credential is **due**, and one request of all workers' may try it, the probe.
 """
 
-import heapq
+import asyncio
 import logging
-import math
 import random
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator
-from itertools import islice
+from itertools import chain, islice
 from typing import NamedTuple
 
 from proxy.config import Algorithm
 from proxy.config import KeyPool as Settings
 from proxy.key_pool.ban_book import Alone, BanBook, Field, Report
+from proxy.key_pool.ban_ends import BanEnds
 from proxy.key_pool.figures import Figures
 from proxy.key_pool.traces import PASSED_OVER_MAX, Look, Over, Trace, Traces
 from proxy.rules.bans import Answered, due, elsewhere, is_soft, scope, usable
-from proxy.rules.credential_fields import Placement, header
-from proxy.rules.credentials import ALL_MODELS, Ban, Credential, Kind, Says, Verdict
+from proxy.rules.credential_fields import Placement, shown_as
+from proxy.rules.credentials import ALL_MODELS, OAUTH_ID, Ban, Credential, Kind, Says, Verdict
 from proxy.rules.headers import Header
 from proxy.rules.selection import Candidate, Selector, selector
 from proxy.rules.tiers import group_of, tiers
@@ -30,13 +30,18 @@ from proxy.shared_state.linked_key_pool import SharedBans
 
 log = logging.getLogger("relaygate")
 
-OAUTH_ID = "oauth"
 REDRAWS_MAX = 32
 """How many candidates that the request's model is banned for are drawn before a selector is made for the model."""
 MODELS_MAX = 1000
 """Names of models that are remembered. Clients name them, and may name anything."""
 LOOKED_AT_MAX = 100
-"""Of credentials that are put aside softly, where nothing else is left, and of those whose ban has ended."""
+"""Of credentials that are put aside softly, where nothing else is left."""
+FILL_SLICE = 1000
+"""So many candidates are looked at for a new selector at once, which takes 5 ms at most; the rest follows while it is
+in use. With 100,000 the event loop would stand still for half a second."""
+FILL_PAUSE_S = 0.005
+FILLED_MIN = 100
+"""A selector with fewer is filled further before it is used: a request may try 20, and draw 32."""
 MODEL_SELECTORS_MAX = 256
 """Selectors for one model each, which few credentials may be used for just now."""
 
@@ -78,8 +83,8 @@ class KeyPool:
         self.settings = Settings()
         self.api_key: str | None = None
         """The fixed credential, which is not of the pool."""
-        self.version: Callable[[], int] = lambda: 0
-        """Returns the number of the configuration that is published."""
+        self.version = 0
+        """The number of the published configuration in use."""
         self.complete = True
         """Whether what is published is known: until then nobody can tell that there is no credential."""
         self.figures = Figures()
@@ -90,26 +95,17 @@ class KeyPool:
         self._credentials: dict[str, Credential] = {}
         self._candidates: dict[str, Candidate] = {}
         self._groups: dict[str, dict[str, Candidate]] = {}
-        """Candidates that are enabled, by group and id."""
+        """Candidates that are enabled, by group and id. The group may be one that is not set up: see `tiers`."""
         self._home: dict[str, str] = {}
         """The group of each of them."""
         self._barred: dict[str, str] = {}
         """The groups of those whose secrets cannot be used. They are not chosen, but they are there."""
         self._secrets: dict[str, str] = {}
-        self._headers: dict[bytes, dict[str, Header]] = {}
-        """By field and credential: all of one credential are forgotten without a look at the others."""
         self._tiers: dict[Groups, list[Groups]] = {}
         self._selectors: dict[tuple[Groups, str], Selector] = {}
-        self._next_end_s = math.inf
-        """When the first of all bans ends, or an earlier time."""
         self._figures_matter = False
         self._affinity = False
-        self._ends: dict[tuple[str, str], list[tuple[float, str]]] = {}
-        """Heaps by group and model: when a ban ends, and whose. What is no longer true is left out when it comes up."""
-        self._all_ends: list[tuple[float, Field]] = []
-        """The same of all groups and models."""
-        self._noted: dict[Field, float] = {}
-        """Under which time a ban is in both."""
+        self._ends = BanEnds(self._home)
         self._soft: dict[str, dict[Field, Candidate]] = {}
         self._causes: dict[Field, str] = {}
         """Of credentials that are put aside."""
@@ -138,9 +134,6 @@ class KeyPool:
         self.settings = self.bans.settings = settings
         self._figures_matter = settings.algorithm not in FIXED_ORDER
         self._affinity = self.wants_affinity
-        if other := settings.groups.keys() ^ before.groups.keys():
-            for credential in [each for each in self._credentials.values() if each.group in other]:
-                self._take(credential)
         self._tiers.clear()
         if (settings.algorithm, settings.window_s) != (before.algorithm, before.window_s):
             self._selectors.clear()
@@ -167,7 +160,7 @@ class KeyPool:
         """Tells whether there is any credential that a route may use, usable or not, or barred for its secret."""
         if any(self._groups.get(group) for groups in self.tiers(allowed) for group in groups):
             return True
-        return any(not allowed or group in allowed for group in self._barred.values())
+        return any(not allowed or self._counts_as(group) in allowed for group in self._barred.values())
 
     def oauth(self) -> Candidate | None:
         """Returns the credential that the control plane refreshes, if there is one."""
@@ -175,19 +168,27 @@ class KeyPool:
         return self._candidates[OAUTH_ID] if found is not None and found.enabled else None
 
     def tiers(self, allowed: Groups) -> list[Groups]:
-        """Returns which groups are tried, in which order."""
+        """Returns which groups are tried, in which order.
+
+        Beside a group stand those that count as it, so that a change of groups moves no credential.
+        """
         found = self._tiers.get(allowed)
         if found is None:
-            used = [group for group, members in self._groups.items() if members]
-            found = self._tiers[allowed] = tiers(self.settings.groups, self.settings, allowed, used)
+            used = sorted(group for group, members in self._groups.items() if members)
+            order = tiers(self.settings.groups, self.settings, allowed, used)
+            found = [tuple(group for group in used if self._counts_as(group) in tier) for tier in order]
+            self._tiers[allowed] = found
         return found
+
+    def _counts_as(self, group: str) -> str:
+        return group_of(group, self.settings.groups)
 
     def pick_first(self, allowed: Groups, model: str, now_s: float) -> Candidate | None:
         """Returns the credential that is next; None where that is not all there is to be thought of.
 
         `model` may be ALL_MODELS unless there are `banned_models`.
         """
-        if now_s >= self._next_end_s or self._affinity:
+        if now_s >= self._ends.next_s or self._affinity:
             return None
         for groups in self._tiers.get(allowed, ()):
             found = self._selectors.get((groups, ALL_MODELS))
@@ -199,13 +200,6 @@ class KeyPool:
                 return candidate
         return None
 
-    def succeeded(self, candidate: Candidate) -> bool:
-        """Counts a success. Returns whether that is all it means: a ban may have to be lifted."""
-        if self.bans.concern(candidate.id):
-            return False
-        candidate.successes += 1
-        return True
-
     async def choose(
         self, allowed: Groups, model: str, affinity: bytes | None, tried: Collection[Candidate], trace: Trace
     ) -> Choice | None:
@@ -214,7 +208,7 @@ class KeyPool:
         Only a probe waits, for the store's word that no other worker has it.
         """
         order = self.tiers(allowed)
-        self._next_end_s = self._first_end_of_all()
+        self._ends.find_next()
         refused: set[str] = set()
         for groups in order:
             while (found := self._due(groups, model, tried, refused)) is not None:
@@ -249,29 +243,25 @@ class KeyPool:
             self._secrets[candidate.id] = found
         return found
 
-    def headers(self, field: bytes) -> dict[str, Header]:
-        """Returns the fields of this name that `header` has made, by credential; it lives as long as the pool."""
-        return self._headers.setdefault(field, {})
-
-    def header(self, candidate: Candidate, placement: Placement) -> Header | None:
-        """Returns the field that presents a credential, made once; None where it cannot be."""
-        made = self.headers(placement.field)
-        found = made.get(candidate.id)
-        if found is None:
-            secret = self.secret(candidate)
-            if secret is None:
-                return None
-            try:
-                found = made[candidate.id] = header(placement.field, secret)
-            except ValueError as error:
-                self._bar(candidate, error)
-        return found
+    def shown(self, candidate: Candidate, place: Placement) -> Header | None:
+        """Returns how a credential is shown to upstreams (`shown_as`), which it keeps; None where it cannot be."""
+        secret = self.secret(candidate)
+        if secret is None:
+            return None
+        try:
+            candidate.shown = shown_as(place, secret)
+        except ValueError as error:
+            self._bar(candidate, error)
+            return None
+        return candidate.shown
 
     def report(self, choice: Choice, model: str, verdict: Verdict, status: int, began_s: float, now_s: float) -> None:
         """Takes what an attempt that began and ended then said of its credential."""
         candidate = choice.candidate
         if self._candidates.get(candidate.id) is not candidate:
             return  # it went while the request ran
+        if not candidate.is_used:
+            self.figures.use(candidate)
         if verdict.says is Says.SUCCESS:
             candidate.successes += 1
             self.know(model)
@@ -279,7 +269,7 @@ class KeyPool:
                 return
         elif verdict.says is not Says.NOTHING:
             self.figures.count_error(candidate, verdict.says, status, now_s)
-        if model not in self._models:
+        if not self.knows(model):
             # No credential was ever good for this model: the client may have made the name up.
             verdict = Verdict(Says.NOTHING) if verdict.says is Says.NOT_ENTITLED else verdict._replace(for_model=False)
         own = (candidate.id, scope(verdict, model))
@@ -287,6 +277,10 @@ class KeyPool:
         for field, said in ((own, verdict), *((other, elsewhere(verdict)) for other in others)):
             probe_until_s = choice.probe_until_s if field == choice.probe else 0.0
             self.bans.report(field, Report(said, Answered(now_s, began_s, status, probe_until_s)))
+
+    def refused(self, candidate: Candidate, status: int) -> None:
+        """Takes that an upstream refused the credential that the control plane refreshes, which is to know."""
+        self.figures.count_error(candidate, Says.UNAUTHORIZED, status, self.now_s())
 
     def retry_after_s(self, allowed: Groups, model: str) -> float | None:
         """Returns in how many seconds the first credential comes back; None where none is banned."""
@@ -296,13 +290,20 @@ class KeyPool:
             for groups in self.tiers(allowed)
             for group in groups
             for each in {ALL_MODELS, model}
-            if (end := self._first_end(group, each)) is not None
+            if (end := self._ends.first_s(group, each)) is not None
         ]
         return max(0.0, min(ends) - now_s) if ends else None
 
     def tick(self) -> None:
-        """To be called once a second: lines of the log that were held back become a number."""
+        """To be called once a second: lines of the log that were held back become a number.
+
+        Selectors of tiers that are no more are forgotten.
+        """
         self.bans.tick()
+        if self._tiers:
+            used = {groups for order in self._tiers.values() for groups in order}
+            for key in [key for key in self._selectors if key[0] not in used]:
+                del self._selectors[key]
         if self._bars > BARS_TOLD:
             log.error("credentials: %d further cannot be used", self._bars - BARS_TOLD)
         self._bars = 0
@@ -322,7 +323,6 @@ class KeyPool:
     def _use(self, candidate: Candidate, now_s: float) -> None:
         candidate.requests += 1
         candidate.last_used_s = now_s
-        self.figures.used.add(candidate)
         if self._figures_matter:
             for each in self._selectors.values():
                 if candidate in each:
@@ -383,15 +383,36 @@ class KeyPool:
         return found
 
     def _filled(self, groups: Groups, model: str) -> Selector:
-        """Returns a new selector. Each worker begins at another place, or all would begin with the same credential."""
+        """Returns a new selector, for its place in `_selectors`. Of many candidates, most are added by and by.
+
+        Each worker begins at another place, or all would begin with the same credential.
+        """
         filled = selector(self.settings)
         members = list(self._members(groups))
-        if len(self.bans):
-            members = [candidate for candidate in members if self._may(candidate, model)]
         start = int(self._random01() * len(members))
-        for candidate in (*members[start:], *members[:start]):
-            filled.add(candidate)
+        rest = chain(members[start:], members[:start])
+        while self._fill(filled, groups, model, rest):
+            if len(filled) >= FILLED_MIN:
+                self._fill_later(filled, groups, model, rest)
+                break
         return filled
+
+    def _fill(self, filled: Selector, groups: Groups, model: str, rest: Iterator[Candidate]) -> bool:
+        """Adds some of those that are still there and may be used; returns whether there are more."""
+        some = list(islice(rest, FILL_SLICE))
+        for candidate in some:
+            there = self._candidates.get(candidate.id) is candidate and self._home.get(candidate.id) in groups
+            if there and self._may(candidate, model):
+                filled.add(candidate)
+        return bool(some)
+
+    def _fill_later(self, filled: Selector, groups: Groups, model: str, rest: Iterator[Candidate]) -> None:
+        asyncio.get_running_loop().call_later(FILL_PAUSE_S, self._fill_on, filled, groups, model, rest)
+
+    def _fill_on(self, filled: Selector, groups: Groups, model: str, rest: Iterator[Candidate]) -> None:
+        """Goes on with a selector, unless another one is there in its place."""
+        if self._selectors.get((groups, model)) is filled and self._fill(filled, groups, model, rest):
+            self._fill_later(filled, groups, model, rest)
 
     def _members(self, groups: Groups) -> Iterator[Candidate]:
         for group in groups:
@@ -414,10 +435,7 @@ class KeyPool:
         for group in groups:
             members = self._groups.get(group, {})
             for each in (ALL_MODELS, model) if model else (ALL_MODELS,):
-                end = self._first_end(group, each)
-                if end is None or end > now_s:
-                    continue
-                for name in due_of(self._ends[group, each], now_s):
+                for name in self._ends.due(group, each, now_s):
                     candidate = members.get(name)
                     field = (name, each)
                     if candidate is None or candidate in tried or name in refused:
@@ -432,26 +450,6 @@ class KeyPool:
     def _is_due(self, field: Field, now_s: float) -> bool:
         ban = self.bans.get(field)
         return ban is not None and due(ban, now_s)
-
-    def _first_end_of_all(self) -> float:
-        """Returns when the first of all bans ends; of one that is due, when it did."""
-        heap = self._all_ends
-        while heap:
-            until_s, field = heap[0]
-            if self._noted.get(field) == until_s and field[0] in self._home:
-                return until_s
-            heapq.heappop(heap)
-        return math.inf
-
-    def _first_end(self, group: str, model: str) -> float | None:
-        """Returns when the first credential of a group may be tried that is banned for a model, or for all."""
-        heap = self._ends.get((group, model))
-        while heap:
-            until_s, name = heap[0]
-            if self._home.get(name) == group and self._noted.get((name, model)) == until_s:
-                return until_s
-            heapq.heappop(heap)
-        return None
 
     def _end_of(self, field: Field) -> float:
         """Returns when a credential may be tried for a model that it is banned for.
@@ -487,6 +485,10 @@ class KeyPool:
         if group is not None:
             self._barred[candidate.id] = group
 
+    def knows(self, model: str) -> bool:
+        """Tells whether some credential was good for a model."""
+        return model in self._models
+
     def know(self, model: str) -> None:
         """Remembers that there is a model of this name."""
         if model and model not in self._models:
@@ -506,16 +508,17 @@ class KeyPool:
         if before is not None:
             self._discard(candidate)
             if before.secret != credential.secret:
-                self._forget_secret(credential.id)
+                self._secrets.pop(credential.id, None)
+                candidate.shown = None
         self._barred.pop(credential.id, None)
         self._credentials[credential.id] = credential
         candidate.tokens_used, candidate.tokens_total = credential.tokens_used, credential.tokens_total
         if not credential.enabled or credential.kind is not Kind.KEY:
             return
-        group = group_of(credential.group, self.settings.groups)
+        group = credential.group
         if group != home:
             for field in self.bans.of(credential.id):
-                self._noted.pop(field, None)
+                self._ends.forget(field)
         self._home[credential.id] = group
         members = self._groups.setdefault(group, {})
         if not members:
@@ -532,15 +535,10 @@ class KeyPool:
         self._barred.pop(name, None)
         self._discard(candidate)
         for field in self.bans.of(name):
-            self._noted.pop(field, None)
+            self._ends.forget(field)
         self.figures.forget(candidate)
-        self._forget_secret(name)
-        self.bans.forget(name)
-
-    def _forget_secret(self, name: str) -> None:
         self._secrets.pop(name, None)
-        for made in self._headers.values():
-            made.pop(name, None)
+        self.bans.forget(name)
 
     def _discard(self, candidate: Candidate) -> None:
         """Takes a candidate out of its group, and out of all choices."""
@@ -583,25 +581,15 @@ class KeyPool:
         soft = self._soft.setdefault(group, {})
         soft.pop(field, None)
         if ban is not None:
-            self._note_end(group, field)
+            self._ends.note(group, field, self._end_of(field))
             if is_soft(ban):
                 soft[field] = candidate
         else:
-            self._noted.pop(field, None)
+            self._ends.forget(field)
         if field[1] == ALL_MODELS:
             for other in self.bans.of(field[0]):
                 if other[1] and not usable(self.bans.get(other)):
-                    self._note_end(group, other)
-
-    def _note_end(self, group: str, field: Field) -> None:
-        """Has it come up when a ban ends."""
-        end = self._end_of(field)
-        if self._noted.get(field) == end:
-            return
-        self._noted[field] = end
-        heapq.heappush(self._ends.setdefault((group, field[1]), []), (end, field[0]))
-        heapq.heappush(self._all_ends, (end, field))
-        self._next_end_s = min(self._next_end_s, end)
+                    self._ends.note(group, other, self._end_of(other))
 
     def _set_cause(self, group: str, field: Field, ban: Ban | None) -> None:
         """Counts who is put aside, and why."""
@@ -623,18 +611,6 @@ class KeyPool:
 
     def _ban_written(self, field: Field, before: Ban | None, ban: Ban | None) -> None:  # noqa: ARG002
         self.figures.note(field, ban, self.now_s())
-
-
-def due_of(heap: list[tuple[float, str]], now_s: float) -> Iterator[str]:
-    """Yields names from a heap whose time has come, LOOKED_AT_MAX at most."""
-    places = [0]
-    for _ in range(LOOKED_AT_MAX):
-        if not places:
-            return
-        at = places.pop()
-        if at < len(heap) and heap[at][0] <= now_s:
-            places += (2 * at + 2, 2 * at + 1)
-            yield heap[at][1]
 
 
 def end_s(ban: Ban) -> float:

@@ -5,10 +5,16 @@ values are enough (`Passed`); the others have a `Trace`.
 """
 
 from collections import deque
+from itertools import islice
 
 import msgspec
 
 TRACES_MAX = 10_000
+BLOCK = 128
+"""So many requests that had their first credential and an answer are packed at once. Kept as they are, 10,000 of them
+would have each request take and give back memory that no cache has any more, which is 5 % of what a request costs."""
+LATEST_MAX = 500
+"""So many are told to who asks for the latest."""
 PASSED_OVER_MAX = 20
 """So many banned credentials of a look are named; the others are counted."""
 
@@ -58,7 +64,7 @@ class Try(msgspec.Struct):
 
 
 class Trace(msgspec.Struct):
-    """One request. `version` is that of the configuration it began with; times in seconds since 1970."""
+    """One request. `version` is that of the configuration in use when it was written; times in seconds since 1970."""
 
     request_id: str
     route: str
@@ -74,6 +80,9 @@ class Trace(msgspec.Struct):
 Passed = tuple[bytes, str, str, float, int, bytes, str, int]
 """A request whose first credential did, in the order of `trace_of`."""
 
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(list[Passed]).decode
+
 
 def trace_of(passed: Passed) -> Trace:
     request_id, route, credential, began_s, status, backend, algorithm, version = passed
@@ -86,16 +95,35 @@ class Traces:
 
     def __init__(self) -> None:
         self._traces: deque[Trace] = deque(maxlen=TRACES_MAX)
-        self._passed: deque[Passed] = deque(maxlen=TRACES_MAX)
+        self._passed: list[Passed] = []
+        self._packed: deque[bytes] = deque(maxlen=-(-TRACES_MAX // BLOCK))
         self.add = self._traces.append
-        self.pass_by = self._passed.append
+
+    def pass_by(self, passed: Passed) -> None:
+        """Adds a request of which a few values are enough."""
+        self._passed.append(passed)
+        if len(self._passed) >= BLOCK:
+            self._packed.append(_encode(self._passed))
+            self._passed.clear()
 
     def find(self, request_id: str) -> list[Trace]:
         """Returns the traces of a request's id, which a client may have given to several, the newest first."""
         name = request_id.encode()
         found = [trace for trace in self._traces if trace.request_id == request_id]
-        found += [trace_of(passed) for passed in self._passed if passed[0] == name]
+        blocks = [self._passed, *(_decode(block) for block in self._packed if name in block)]
+        found += [trace_of(passed) for block in blocks for passed in block if passed[0] == name]
         return sorted(found, key=lambda trace: trace.began_s, reverse=True)
+
+    def latest(self) -> list[Trace]:
+        """Returns the traces of the latest requests, the newest first."""
+        found = list(islice(reversed(self._traces), LATEST_MAX))
+        passed = [self._passed, *map(_decode, islice(reversed(self._packed), -(-LATEST_MAX // BLOCK)))]
+        found += [trace_of(one) for block in passed for one in block]
+        return sorted(found, key=lambda trace: trace.began_s, reverse=True)[:LATEST_MAX]
+
+    def answer_latest(self) -> bytes:
+        """Answers who asks for the latest."""
+        return msgspec.json.encode(self.latest())
 
     def answer(self, question: bytes) -> bytes | None:
         """Answers who asks for a request's id; None where nothing is known of it."""

@@ -3,9 +3,12 @@
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
+from msgspec.structs import replace
+
 from proxy.access_log import AccessLog, encoded
 from proxy.errors import Source
 from proxy.exchange import Exchange, http_version
+from proxy.metering.meter import SUCCESS, Ending, Meter
 from proxy.rules.records import RECORD, RECORD_BYTES
 from proxy.rules.redaction import redacted
 from proxy.rules.trace_context import parent_of
@@ -70,6 +73,34 @@ def new_key(exchange: Exchange, tally: Tally, kind: Kind) -> int:
     )
 
 
+def settle(exchange: Exchange, meter: Meter) -> None:
+    """Tells how a request ended that was counted, and gives back what was taken for one that no upstream was sent."""
+    admission, asked = exchange.admission, exchange.asked
+    is_used = exchange.was_sent or not asked.refunds
+    used, usage = None, ""
+    if exchange.reservation is not None and is_used:
+        reservation, reader = exchange.reservation, exchange.reader
+        used, usage = reservation.settled(exchange.status, None if reader is None else reader.result(reservation.usage))
+    cause = exchange.cause
+    if cause is not None:
+        ending = Ending(False, cause.word, cause.message)
+    elif exchange.truncated:
+        ending = Ending(False, CLIENT_LEFT)
+    elif exchange.status >= 400:
+        ending = Ending(False, f"http_{exchange.status}")
+    else:
+        ending = SUCCESS
+    if usage:
+        ending = ending._replace(usage=usage)
+    if admission is None:
+        taken = int(is_used) if used is None else used
+        meter.replay(replace(asked, cost=taken), ending)
+    elif is_used:
+        meter.settle(admission, ending, used)
+    else:
+        meter.refund(admission, ending)
+
+
 def account(exchange: Exchange, log: AccessLog | None, live_log: LiveLog | None) -> None:
     """Writes the request's line to the access log, and to who listens just now."""
     fields = line(exchange)
@@ -98,6 +129,8 @@ def line(exchange: Exchange) -> dict[str, Any]:
         "response_bytes": exchange.response_bytes,
         "duration_ms": round((perf_counter() - exchange.started_s) * 1000, 3),
     }
+    if exchange.meter is not None:
+        fields["access_token"] = exchange.asked.token_id
     if exchange.credential_id and exchange.route.credentials is not None:
         fields["credential"] = exchange.credential_id
         fields["model"] = exchange.route.credentials.api.model(scope["raw_path"], exchange.first_piece)

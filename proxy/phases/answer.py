@@ -20,11 +20,15 @@ encode = msgspec.json.Encoder().encode
 async def answer_error(exchange: Exchange, cause: Cause) -> None:
     """Answers with `{"error": {"type", "message", "request_id"}}`.
 
-    A 503 says when to come again (RFC 9110 section 10.2.3).
+    A 429 and a 503 say when to come again (RFC 9110 section 10.2.3), a 401 how to show a token (section 11.6.1).
     """
     request_id = exchange.request_id.decode()
     body = {"error": {"type": cause.word, "message": cause.message, "request_id": request_id}}
-    extra = [(b"retry-after", b"%d" % exchange.retry_after_s)] if cause.status == 503 else []
+    extra = list(exchange.limits)
+    if cause.status in (429, 503):
+        extra.append((b"retry-after", b"%d" % exchange.retry_after_s))
+    if cause.status == 401:
+        extra.append((b"www-authenticate", b"Bearer"))
     if cause.status in UNREAD and exchange.scope["http_version"] != "2":
         extra.append((b"connection", b"close"))
     if cause.status == 405:

@@ -9,15 +9,16 @@ import asyncio
 import random
 
 from proxy.config import CredentialSource
+from proxy.config import KeyPool as Settings
 from proxy.errors import NO_CREDENTIAL, RelayError, Source
 from proxy.exchange import Exchange
-from proxy.key_pool.pool import Choice
+from proxy.key_pool.pool import Choice, KeyPool
 from proxy.key_pool.traces import Trace, Try
-from proxy.rules.credential_fields import Placement, header, in_query, with_parameter, without_secrets
+from proxy.rules.credential_fields import shown_as, with_parameter, without_secret_protocols, without_secrets
 from proxy.rules.credentials import ALL_MODELS, Says, Verdict
 from proxy.rules.framing import NOT_COPIED
-from proxy.rules.headers import Header, ResponseHead
-from proxy.rules.retries import Again, again
+from proxy.rules.headers import ResponseHead
+from proxy.rules.retries import IDEMPOTENT, Again, again
 from proxy.rules.selection import Candidate
 from proxy.snapshot import RouteCredentials
 from proxy.upstream.connection import Connection
@@ -40,14 +41,12 @@ class TryAgain(Exception):  # noqa: N818 - it says what to do
     """An answer is not relayed: the request goes out again, with another credential."""
 
 
-def source_of(credentials: RouteCredentials) -> CredentialSource:
-    """Returns where the credential of a request comes from just now: of AUTO, the first source that has one.
+def first_source(credentials: RouteCredentials) -> CredentialSource:
+    """Returns where the credential of a request comes from just now, of AUTO: the first source that has one.
 
-    While a worker has not heard yet which credentials there are, AUTO is the pool: it has none then, and says so, where
+    While a worker has not heard yet which credentials there are, that is the pool: it has none then, and says so, where
     the client's own secret would have gone to an upstream that it is not for.
     """
-    if credentials.source is not CredentialSource.AUTO:
-        return credentials.source
     if credentials.key_pool.api_key is not None:
         return CredentialSource.FIXED
     if credentials.key_pool.has_keys(credentials.groups):
@@ -57,73 +56,98 @@ def source_of(credentials: RouteCredentials) -> CredentialSource:
     return CredentialSource.CLIENT if credentials.key_pool.complete else CredentialSource.POOL
 
 
-def present_own(exchange: Exchange, credentials: RouteCredentials, source: CredentialSource) -> None:
-    """Puts the one credential into the request that its route has. Raises RelayError where there is none."""
+class OAuthAnswer:
+    """Hears whether the access token is refused. The answer is relayed as it comes, whatever it is."""
+
+    def __init__(self, key_pool: KeyPool, candidate: Candidate) -> None:
+        self._key_pool = key_pool
+        self._candidate = candidate
+
+    def accepts(self, head: ResponseHead) -> bool:
+        if head.status == 401:
+            self._key_pool.refused(self._candidate, head.status)
+        return True
+
+    async def judge(self, connection: Connection, head: ResponseHead) -> bytes:  # noqa: ARG002
+        return b""  # nobody asks: all are accepted
+
+
+def present_own(exchange: Exchange, credentials: RouteCredentials, source: CredentialSource) -> OAuthAnswer | None:
+    """Puts the one credential into the request that its route has. Raises RelayError where there is none.
+
+    Returns who is to hear of the answer.
+    """
     key_pool = credentials.key_pool
     secret = key_pool.api_key
+    candidate = None
     if source is CredentialSource.OAUTH:
         candidate = key_pool.oauth()
         secret = None if candidate is None else key_pool.secret(candidate)
     if secret is None:
         raise RelayError(NO_CREDENTIAL)
-    place = credentials.placement
     strip(exchange, credentials)
-    present(exchange, place, secret, None if place.parameter else header(place.field, secret))
+    shown = shown_as(credentials.placement, secret)
+    if shown[0]:
+        exchange.head.added = (*exchange.head.added, shown)
+    else:
+        present_in_query(exchange, credentials.placement.parameter, shown[1])
+    return None if candidate is None else OAuthAnswer(key_pool, candidate)
 
 
 def strip(exchange: Exchange, credentials: RouteCredentials) -> None:
     """Takes out of the request whatever the client may have shown who it is with."""
+    head = exchange.head
     place = credentials.placement
-    dropped = exchange.head.dropped
-    exchange.dropped = credentials.dropped if dropped is NOT_COPIED else dropped | place.dropped_fields
-    if exchange.scope["query_string"]:
+    head.dropped = credentials.dropped if head.dropped is NOT_COPIED else head.dropped | place.dropped_fields
+    scope = exchange.scope
+    if scope["query_string"]:
         target, _, query = exchange.target.partition(b"?")
         query = without_secrets(query, place.dropped_parameters)
         exchange.target = target + b"?" + query if query else target
+    if scope["type"] == "websocket":
+        head.received = without_secret_protocols(head.received)
 
 
-def present(exchange: Exchange, place: Placement, secret: str, field: Header | None) -> None:
-    """Puts a credential in, as the upstream wants it: the field that presents it, or the secret in the query."""
-    if field is None:
-        target, _, query = exchange.target.partition(b"?")
-        exchange.shown = in_query(secret)
-        exchange.target = target + b"?" + with_parameter(query, place.parameter, exchange.shown)
-    else:
-        exchange.credential = field
+def present_in_query(exchange: Exchange, parameter: bytes, value: bytes) -> None:
+    """Puts a credential into the query of what the upstream is asked for."""
+    path, _, query = exchange.target.partition(b"?")
+    exchange.shown = value
+    exchange.target = path + b"?" + with_parameter(query, parameter, value)
 
 
 class Attempts:
-    """The attempts of one request with credentials of the key pool, from the first choice to the answer."""
+    """The attempts of one request with credentials of the key pool, from the first choice to the answer.
+
+    Settings of the key pool are those of the moment, not those that the request began with.
+    """
 
     _model: str | None = None
     _trace: Trace | None = None
     _choice: Choice | None = None  # None for the first one, where that was the one that came
     _candidate: Candidate
+    _target: bytes  # without the credential, where that is in the query
+    _tried: tuple[Candidate, ...] = ()  # before that
+    _attempt_s = 0.0  # when it began, where it is not the first
     _refusals = 0
     _repeats = 0
     _pause_s = 0.0
-    _open = False
     needs_fresh = False
     """Whether the next attempt is to have a fresh connection, since a reused one closed."""
 
     def __init__(self, exchange: Exchange, credentials: RouteCredentials) -> None:
-        """Strips the request, whose body has been received as far as it is kept."""
+        """Strips the request, whose body has been received as far as it is kept.
+
+        Chooses its first credential, where nothing speaks against the first that comes.
+        """
         self._exchange = exchange
         self._credentials = credentials
-        self._pool = credentials.key_pool
-        self._settings = credentials.key_pool.settings
+        pool = credentials.key_pool
         self._keeps_body = exchange.body_received
-        self._tried: list[Candidate] = []
-        self.began_s = self._attempt_s = self._pool.now_s()
+        self.began_s = began_s = pool.now_s()
         strip(exchange, credentials)
-        self._target = exchange.target
-
-    def chooses_at_once(self) -> bool:
-        """Chooses the first credential, where nothing speaks against the first that comes."""
-        pool = self._pool
-        model = self.model if pool.banned_models else ALL_MODELS
-        candidate = pool.pick_first(self._credentials.groups, model, self.began_s)
-        return candidate is not None and self._takes(candidate)
+        candidate = pool.pick_first(credentials.groups, self.model if pool.banned_models else ALL_MODELS, began_s)
+        self.chosen = candidate is not None and self._takes(candidate)
+        """Whether an attempt has a credential, and nothing has been said of that yet."""
 
     async def choose_first(self) -> None:
         """Raises RelayError where no credential can be used; `Retry-After` says when the first one can."""
@@ -132,6 +156,14 @@ class Attempts:
             wait_s = self._pool.retry_after_s(self._credentials.groups, self.model)
             self._exchange.retry_after_s = 1 if wait_s is None else max(1, int(wait_s + 0.999))
             raise RelayError(NO_CREDENTIAL)
+
+    @property
+    def _pool(self) -> KeyPool:
+        return self._credentials.key_pool
+
+    @property
+    def _settings(self) -> Settings:
+        return self._credentials.key_pool.settings
 
     @property
     def model(self) -> str:
@@ -151,7 +183,7 @@ class Attempts:
                 route=exchange.route.prefix,
                 model=self.model,
                 algorithm=self._settings.algorithm,
-                version=self._pool.version(),
+                version=self._pool.version,
                 began_s=self.began_s,
             )
             self._pool.traces.add(trace)
@@ -163,30 +195,34 @@ class Attempts:
 
     def accepts(self, head: ResponseHead) -> bool:
         """Tells whether an answer can be relayed as it comes, since it is no error."""
-        if head.status >= 400:
+        status = head.status
+        if status >= 400:
             return False
-        pool = self._pool
+        pool = self._credentials.key_pool
         candidate = self._candidate
-        self._open = False
-        if self._choice is None and pool.succeeded(candidate):
-            if candidate.successes % LEARNED_EACH == 1:
-                pool.know(self.model)
-            exchange = self._exchange
-            route = exchange.route
-            pool.traces.pass_by(
-                (
-                    exchange.request_id,
-                    route.prefix,
-                    candidate.id,
-                    self.began_s,
-                    head.status,
-                    route.authority,
-                    self._settings.algorithm,
-                    pool.version(),
-                )
+        if self._trace is not None or candidate.id in pool.bans.concerned:
+            self._report(SUCCESS, status)
+            return True
+        self.chosen = False
+        candidate.successes += 1
+        if not candidate.is_used:  # its use has been told already
+            pool.figures.use(candidate)
+        if candidate.successes % LEARNED_EACH == 1:
+            pool.know(self.model)
+        exchange = self._exchange
+        route = exchange.route
+        pool.traces.pass_by(
+            (
+                exchange.request_id,
+                route.prefix,
+                candidate.id,
+                self.began_s,
+                status,
+                route.authority,
+                pool.settings.algorithm,
+                pool.version,
             )
-        else:
-            self._report(SUCCESS, head.status)
+        )
         return True
 
     async def judge(self, connection: Connection, head: ResponseHead) -> bytes:
@@ -195,7 +231,8 @@ class Attempts:
         Returns the bytes of the body that were read for it. Raises TryAgain where the answer is not to be relayed.
         """
         body = await error_body(connection)
-        verdict = self._credentials.api.judge(head.status, head.headers, body, self._pool.now_s())
+        path = self._exchange.target.partition(b"?")[0]
+        verdict = self._credentials.api.verdict(path, head.status, head.headers, body, self._pool.now_s())
         self._report(verdict, head.status)
         way = self._way(verdict, head.status)
         if way is not Again.NO and await self._chooses_next(way):
@@ -205,26 +242,26 @@ class Attempts:
 
     async def failed(self, error: RelayError, *, reused: bool) -> None:
         """Takes that no answer came. Returns where the request goes out again; raises the error where it does not."""
-        if not self._open:  # it has been judged by the head that came
+        if not self.chosen:  # it has been judged by the head that came
             raise error
         upstreams = error.cause.source is Source.UPSTREAM
         reused = reused and self._repeats < REPEATS_MAX
         self._report(FAILED if upstreams and not reused else NOTHING, 0, error.cause.word)
         way = self._way(FAILED, 0)
-        if not upstreams or way is Again.NO:
+        stale = reused and self._keeps_body and self._exchange.scope["method"] in IDEMPOTENT
+        if not upstreams or (way is Again.NO and not stale):
             raise error
         self.needs_fresh = reused
         if reused:  # an idle close that crossed the request: no fault of the credential's, which goes out again
             self._pause_s = 0.0
             self._repeats += 1
-            self._open = True
+            self.chosen = True
         elif not await self._chooses_next(way):
             raise error
 
-    def end(self) -> None:
+    def leave(self) -> None:
         """Takes that nobody waits for an answer any more."""
-        if self._open:
-            self._report(NOTHING, 0, "client_left")
+        self._report(NOTHING, 0, "client_left")
 
     def _way(self, verdict: Verdict, status: int) -> Again:
         exchange = self._exchange
@@ -236,14 +273,17 @@ class Attempts:
             method=exchange.scope["method"],
             attempts=exchange.attempts - self._repeats,
             refusals=self._refusals,
-            body_kept=self._keeps_body,
+            model_known=self._pool.knows(self.model),
+            body_kept=self._keeps_body and exchange.request_bytes <= self._settings.retry_body_bytes_max,
             settings=self._settings,
         )
 
     async def _chooses_next(self, way: Again) -> bool:
         """Chooses the credential of the next attempt, if one is left."""
-        if way is Again.AT_ONCE:
-            self._refusals += 1
+        self._tried = (*self._tried, self._candidate)
+        self._take_back()
+        if way is not Again.AFTER_A_PAUSE:
+            self._refusals += way is Again.INSTEAD
             self._pause_s = 0.0
         else:
             retries = self._exchange.attempts - self._repeats - self._refusals
@@ -269,33 +309,37 @@ class Attempts:
 
     def _takes(self, candidate: Candidate) -> bool:
         """Presents a credential in the request, unless it cannot be decrypted."""
-        self._tried.append(candidate)
         place = self._credentials.placement
-        field = None
-        secret = ""
-        if place.parameter:
-            found = self._pool.secret(candidate)
-            if found is None:
+        shown = candidate.shown
+        if shown is None or shown[0] != place.field:
+            shown = self._pool.shown(candidate, place)
+            if shown is None:
                 return False
-            secret = found
-        else:
-            field = self._credentials.headers.get(candidate.id) or self._pool.header(candidate, place)
-            if field is None:
-                return False
-        self._candidate = candidate
-        self._open = True
         exchange = self._exchange
+        if place.parameter:
+            self._target = exchange.target
+            present_in_query(exchange, place.parameter, shown[1])
+        else:
+            exchange.head.added = (*exchange.head.added, shown)
         exchange.credential_id = candidate.id
-        exchange.target = self._target
-        present(exchange, place, secret, field)
+        self._candidate = candidate
+        self.chosen = True
         return True
 
+    def _take_back(self) -> None:
+        """Takes out of the request what `_takes` has put in."""
+        exchange = self._exchange
+        if self._credentials.placement.parameter:
+            exchange.target = self._target
+        else:
+            exchange.head.added = exchange.head.added[:-1]
+
     def _report(self, verdict: Verdict, status: int, error: str = "") -> None:
-        self._open = False
+        self.chosen = False
         now_s = self._pool.now_s()
         trace = self.trace
         choice = self._choice or Choice(self._candidate)
-        self._pool.report(choice, self.model, verdict, status, self._attempt_s, now_s)
+        self._pool.report(choice, self.model, verdict, status, self._attempt_s or self.began_s, now_s)
         backend = self._exchange.route.authority.decode()
         trace.tries.append(Try(self._candidate.id, backend, now_s, status, verdict.says, error, verdict.wait_s))
 

@@ -1,10 +1,14 @@
 """Forward: one attempt to get an answer from an upstream, streamed both ways as it comes."""
 
-from collections.abc import Awaitable
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Sequence
 from time import perf_counter
 from types import CoroutineType, NoneType
 from typing import Protocol
 
+from proxy.dialects.usage import reader as usage_reader
+from proxy.dialects.usage.readers import Reader
 from proxy.errors import ClientGone, RelayError
 from proxy.exchange import Exchange, http_version
 from proxy.phases.receive import receive_piece
@@ -26,6 +30,12 @@ from proxy.upstream.connection import Connection, Push
 CONTINUE_TIMEOUT_S = 1.0
 """How long a client's `Expect: 100-continue` waits for the upstream's word before the body is sent all the same."""
 
+PIECES_AHEAD_MAX = 16
+"""Granian 2.8.7 holds 4 pieces. Where so many have found a place it has had nothing left to take meanwhile, for to take
+one is quicker than to give it."""
+WRITTEN_TIMEOUT_S = 0.5
+"""How long a client that takes nothing delays the end of an answer that is cut."""
+
 
 class Judge(Protocol):
     """Looks at a response before it is relayed."""
@@ -46,6 +56,7 @@ async def forward(exchange: Exchange, connection: Connection, judge: Judge | Non
     settings = exchange.route.settings
     connection.begin(exchange.scope["method"])
     connection.write(upstream_request(exchange))
+    exchange.was_sent = True
     if exchange.tally is not None and exchange.attempts == 1:
         exchange.sent_s = perf_counter()
     upload = None
@@ -77,23 +88,7 @@ def upstream_request(exchange: Exchange) -> bytes:
     line = b"%b %b%b" % (method.encode(), exchange.target, route.request_end)
     if route.changes_headers:
         return request_bytes(line, changed_headers(exchange), (), (), framing) + piece
-    if exchange.dropped is not None:
-        return request_bytes(line, head.received, exchange.dropped, added(exchange), framing) + piece
     return request_bytes(line, head.received, head.dropped, head.added, framing) + piece
-
-
-def added(exchange: Exchange) -> tuple[Header, ...]:
-    """Returns the fields that are put behind the client's: those of this hop, and the relay's own credential."""
-    own = exchange.credential
-    return exchange.head.added if own is None else (*exchange.head.added, own)
-
-
-def crossing(exchange: Exchange) -> list[Header]:
-    """Returns the fields of the request that cross the relay, in their order, with those that are added."""
-    dropped = exchange.dropped
-    if dropped is None:
-        return exchange.head.crossing()
-    return [*(pair for pair in exchange.head.received if pair[0] not in dropped), *added(exchange)]
 
 
 def changed_headers(exchange: Exchange) -> list[Header]:
@@ -101,7 +96,7 @@ def changed_headers(exchange: Exchange) -> list[Header]:
     settings = exchange.route.settings
     scope = exchange.scope
     head = exchange.head
-    headers = crossing(exchange)
+    headers = head.crossing()
     headers = forwarding_headers(
         settings.forwarded, headers, scope["client"][0].encode(), scope["scheme"].encode(), head.host
     )
@@ -140,23 +135,45 @@ async def respond(exchange: Exchange, connection: Connection, head: ResponseHead
     if exchange.tally is not None:
         exchange.head_s = perf_counter()
     headers = head.headers if not exchange.shown else without_secret(head.headers, exchange.shown)
+    if exchange.limits:
+        headers += own_limits(exchange.limits, headers)
     headers.append((b"x-request-id" if head.request_id is None else b"x-relaygate-request-id", exchange.request_id))
     sent = send({"type": "http.response.start", "status": head.status, "headers": headers})
     await sent
     exchange.response_started = True
     body = read + connection.take()
+    reader = None
+    if exchange.reservation is not None and exchange.scope["method"] == "POST":
+        fields = [(name.lower(), value) for name, value in head.headers]
+        reader = exchange.reader = usage_reader(exchange.target, head.status, fields)
+        if reader is not None:
+            reader.feed(body)
     if not connection.complete or exchange.scope["method"] == "HEAD":
         # An empty first piece is sent too: Granian holds the head back until it has one, and would state a length
         # of 0 in an answer to HEAD that consists of a last piece alone.
         exchange.response_bytes = len(body)
         await send({"type": "http.response.body", "body": body, "more_body": True})
-        body = await connection.flow(pusher(exchange, type(sent)), exchange.route.settings.idle_timeout_s)
+        push = pusher(exchange, type(sent), reader)
+        try:
+            body = await connection.flow(push, exchange.route.settings.idle_timeout_s)
+        except RelayError:
+            if exchange.scope["http_version"] != "2":
+                await written(push)
+            raise
+        if reader is not None:
+            reader.feed(body)
     exchange.response_bytes += len(body)
     await send({"type": "http.response.body", "body": body, "more_body": False})
 
 
-def pusher(exchange: Exchange, settled: type) -> Push:
-    """Returns what sends a piece to the client.
+def own_limits(limits: Sequence[Header], headers: Sequence[Header]) -> list[Header]:
+    """Returns the fields that tell a client its rate, under names of the relay's own where the upstream tells its."""
+    names = {name.lower() for name, _ in headers}
+    return [(b"x-relaygate-" + name[2:] if name in names else name, value) for name, value in limits]
+
+
+def pusher(exchange: Exchange, settled: type, reader: Reader | None = None) -> Push:
+    """Returns what sends a piece to the client, and then has it read.
 
     Granian's `send` acts when it is called. What it returns for a piece is of the type `settled`, which it returned
     for the head, or a future if the client is slow: only then is there something to wait for.
@@ -170,4 +187,25 @@ def pusher(exchange: Exchange, settled: type) -> Push:
         sent = send({"type": "http.response.body", "body": piece, "more_body": True})
         return None if type(sent) is settled else sent
 
-    return push
+    def push_and_read(piece: bytes) -> Awaitable[None] | None:
+        blocked = push(piece)
+        reader.feed(piece)  # type: ignore[union-attr]
+        return blocked
+
+    return push if reader is None else push_and_read
+
+
+async def written(push: Push) -> None:
+    """Waits until a client on HTTP/1.1 has been sent what Granian has been given, if it takes that soon.
+
+    Granian writes when there is nothing more for it to take, and where it finds the break by then it writes nothing:
+    the client would see a connection close without an answer, and ask again for what has been done. An empty piece
+    sends nothing, and one that has to wait for its place gets it after those before it have been written.
+    """
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(WRITTEN_TIMEOUT_S):
+            for _ in range(PIECES_AHEAD_MAX):
+                blocked = push(b"")
+                if blocked is not None:
+                    await blocked
+                    break

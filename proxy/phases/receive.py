@@ -38,16 +38,14 @@ async def receive_piece(exchange: Exchange) -> bytes:
 
 
 async def receive_kept(exchange: Exchange, bytes_max: int) -> None:
-    """Receives the body as far as it is kept for another attempt: whole, if that makes no more than `bytes_max`.
+    """Adds to the first piece what is kept for another attempt: the whole body, if that is no more than `bytes_max`.
 
     Of a longer one there is a beginning, which may name the model. A client that waits for `100 Continue` has it then.
     Raises as `receive_piece` does.
     """
-    exchange.first_piece = await receive_piece(exchange)
-    if not exchange.body_received:
-        pieces = [exchange.first_piece]
-        while not exchange.body_received and max(exchange.request_bytes, exchange.head.length) <= bytes_max:
-            pieces.append(await receive_piece(exchange))
-        exchange.first_piece = b"".join(pieces)
+    pieces = [exchange.first_piece]
+    while not exchange.body_received and max(exchange.request_bytes, exchange.head.length) <= bytes_max:
+        pieces.append(await receive_piece(exchange))
+    exchange.first_piece = b"".join(pieces)
     if exchange.head.expects_continue:
         exchange.head = without_expectation(exchange.head)

@@ -15,9 +15,9 @@ from proxy.client_sockets import ClientSockets
 from proxy.errors import BAD_REQUEST, BAD_RESPONSE, IDLE_TIMEOUT, TRUNCATED, RelayError
 from proxy.exchange import Exchange
 from proxy.phases.answer import answer
-from proxy.phases.forward import Judge, changed_headers, crossing
+from proxy.phases.forward import Judge, changed_headers
 from proxy.phases.route import route
-from proxy.rules.credential_fields import without_secret, without_secret_protocols
+from proxy.rules.credential_fields import without_secret
 from proxy.rules.framing import NO_BODY
 from proxy.rules.headers import ResponseHead
 from proxy.rules.requests import request_bytes
@@ -35,13 +35,11 @@ from proxy.rules.websocket import (
     chosen_protocol,
     handshake_end,
     refusal_headers,
-    values,
 )
 from proxy.snapshot import Snapshot
 from proxy.upstream.connection import Connection
 from proxy.upstream.websocket import WebSocket
 
-PROTOCOLS = b"sec-websocket-protocol"
 SCHEMES = {"ws": "http", "wss": "https"}
 REFUSAL_BYTES_MAX = 1024 * 1024
 """Granian wants the body of a refused handshake in one piece, so it waits here whole."""
@@ -90,6 +88,7 @@ async def tunnel(
     connection.begin("GET")
     connection.may_switch = True
     connection.write(handshake(exchange, key))
+    exchange.was_sent = True
     if exchange.attempts == 1:
         exchange.sent_s = perf_counter()
     connection.finish_request()
@@ -114,10 +113,7 @@ async def tunnel(
 def handshake(exchange: Exchange, key: bytes) -> bytes:
     """Returns the upstream's handshake: the client's fields, but those that belong to one hop made anew."""
     line = b"GET %b%b" % (exchange.target, exchange.route.request_end)
-    headers = changed_headers(exchange) if exchange.route.changes_headers else crossing(exchange)
-    if exchange.dropped is not None:  # the client's own secrets do not cross
-        offered = without_secret_protocols(b",".join(values(headers, PROTOCOLS)))
-        headers = [pair for pair in headers if pair[0] != PROTOCOLS] + ([(PROTOCOLS, offered)] if offered else [])
+    headers = changed_headers(exchange) if exchange.route.changes_headers else exchange.head.crossing()
     return request_bytes(line, headers, HANDSHAKE_DROPPED, (), handshake_end(headers, key))
 
 

@@ -1,7 +1,7 @@
 """When a credential is put aside, for how long, and how it comes back. Pure: one ban and one verdict in, a ban out.
 
 The laws:
-- NOTHING, a client's fault, bans nobody, lengthens no ban and counts for nothing.
+- NOTHING, a client's fault, bans nobody, lengthens no ban and counts for nothing; nor does FORBIDDEN, which may be one.
 - Every ban ends. Then one request, the probe, tries the credential: success lifts the ban, the same fault again bans
   for twice as long, anything else leaves it due.
 - Only news changes a ban. A success is news if its request was the probe, or began after the ban had ended (a soft one:
@@ -33,11 +33,11 @@ LEADS_TO: Mapping[Says, BanCause] = {
     Says.OUT_OF_QUOTA: BanCause.OUT_OF_QUOTA,
     Says.UNAUTHORIZED: BanCause.DEAD,
     Says.DEAD: BanCause.DEAD,
-    Says.FORBIDDEN: BanCause.DEAD,
     Says.NOT_ENTITLED: BanCause.NOT_ENTITLED,
     Says.OVERLOADED: BanCause.OVERLOADED,
     Says.FAILED: BanCause.FAILING,
 }
+BANS_NOBODY = frozenset((Says.NOTHING, Says.FORBIDDEN))
 GRAVITY = (
     BanCause.FAILING,
     BanCause.OVERLOADED,
@@ -128,7 +128,7 @@ def after(ban: Ban | None, verdict: Verdict, answered: Answered, settings: KeyPo
     """
     if verdict.says is Says.SUCCESS:
         return None if ban is None or is_news(ban, answered) else ban
-    if verdict.says is Says.NOTHING:
+    if verdict.says in BANS_NOBODY:
         return freed(ban, answered)
     if not heeded(verdict, settings):
         return None if ban is not None and after_end(ban, answered) else ban
@@ -174,7 +174,7 @@ def freed(ban: Ban | None, answered: Answered) -> Ban | None:
 def counted(ban: Ban | None, verdict: Verdict, answered: Answered, settings: KeyPool) -> Ban:
     """Returns what a fault makes of a usable credential: a ban at once, or once enough of its kind came in a row.
 
-    A fault of the upstream's and one of the key's do not make a row together: a few errors 500 and then one 403 must
+    A fault of the upstream's and one of the key's do not make a row together: a few errors 500 and then one 401 must
     not ban a key as dead.
     """
     failures = 1
@@ -199,7 +199,7 @@ def goes_on(ban: Ban, verdict: Verdict, answered: Answered, settings: KeyPool) -
 def at_once(verdict: Verdict, settings: KeyPool) -> bool:
     """Tells whether a single answer bans."""
     match verdict.says:
-        case Says.FAILED | Says.FORBIDDEN:
+        case Says.FAILED:
             return False
         case Says.UNAUTHORIZED:
             return settings.ban_401

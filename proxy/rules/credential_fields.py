@@ -4,6 +4,7 @@
 """
 
 import re
+from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 from typing import NamedTuple
 from urllib.parse import quote_from_bytes, unquote_to_bytes
@@ -20,12 +21,17 @@ CLIENT_FIELDS = frozenset(
         b"x-api-key",
         b"x-apikey",
         b"x-api-token",
+        b"x-api-secret",
         b"x-goog-api-key",
         b"x-auth-token",
+        b"x-auth-key",
+        b"x-token",
         b"x-access-token",
         b"access-token",
         b"accesstoken",
         b"x-admin-key",
+        b"x-serverless-authorization",  # Cloud Run takes it before `Authorization`
+        b"x-forwarded-access-token",  # oauth2-proxy passes the user's own on in it
         b"ocp-apim-subscription-key",
         b"x-amz-security-token",
         b"cf-aig-authorization",
@@ -51,6 +57,8 @@ CLIENT_PARAMETERS = frozenset(
         b"access_token",
         b"access-token",
         b"accesstoken",
+        b"api_token",
+        b"auth",
         b"auth_token",
         b"auth-token",
         b"authtoken",
@@ -58,6 +66,7 @@ CLIENT_PARAMETERS = frozenset(
         b"oauth_token",
         b"bearer_token",
         b"client_secret",
+        b"jwt",
         b"subscription-key",
     )
 )
@@ -73,6 +82,7 @@ SEPARATOR = re.compile(rb"([&;])")
 # Browsers cannot set fields of a WebSocket's handshake, so APIs take secrets as names of subprotocols: behind a word
 # that says so (OpenAI: `openai-insecure-api-key.sk-...`; Kubernetes: `base64url.bearer.authorization.k8s.io.eyJ...`),
 # or as the one that follows such a word (Deepgram: `token, KEY`). Beginnings of keys tell the rest.
+PROTOCOLS = b"sec-websocket-protocol"
 SECRET_PROTOCOL = re.compile(
     rb"(?i).*(?:api[-_]?key|bearer|token|authorization|secret|jwt|auth)[.=:~].+"
     rb"|(?:sk-|pk-|rk-|xai-|gsk_|hf_|AIza|eyJ)[a-z0-9_.-]{12,}"
@@ -146,15 +156,20 @@ def header(field: bytes, secret: str) -> Header:
     return field, value
 
 
-def with_parameter(query: bytes, name: bytes, quoted: bytes) -> bytes:
-    """Returns a query with the credential, as `in_query` writes it, as its last parameter."""
-    parameter = name + b"=" + quoted
+def shown_as(place: Placement, secret: str) -> Header:
+    """Returns how a secret is shown in a place: the field, or the parameter's value behind an empty name.
+
+    Raises ValueError as `header` does.
+    """
+    if place.parameter:
+        return b"", quote_from_bytes(secret.encode(), safe="").encode()
+    return header(place.field, secret)
+
+
+def with_parameter(query: bytes, name: bytes, value: bytes) -> bytes:
+    """Returns a query with another parameter as its last, whose value is quoted already."""
+    parameter = name + b"=" + value
     return query + b"&" + parameter if query else parameter
-
-
-def in_query(secret: str) -> bytes:
-    """Returns a secret as it stands in a query."""
-    return quote_from_bytes(secret.encode(), safe="").encode()
 
 
 def without_secrets(query: bytes, dropped: AbstractSet[bytes] = CLIENT_PARAMETERS) -> bytes:
@@ -175,7 +190,17 @@ def without_secrets(query: bytes, dropped: AbstractSet[bytes] = CLIENT_PARAMETER
     return b"".join(separator + part for separator, part in kept)[len(kept[0][0]) if kept else 0 :]
 
 
-def without_secret_protocols(offered: bytes) -> bytes:
+def without_secret_protocols(fields: Sequence[Header]) -> list[Header]:
+    """Returns the fields of a handshake without the subprotocols that carry a secret.
+
+    What is left of them is one field, the last (RFC 6455 section 4.1 allows several).
+    """
+    offered = public_protocols(b",".join(value for name, value in fields if name == PROTOCOLS))
+    others = [pair for pair in fields if pair[0] != PROTOCOLS]
+    return [*others, (PROTOCOLS, offered)] if offered else others
+
+
+def public_protocols(offered: bytes) -> bytes:
     """Returns a `Sec-WebSocket-Protocol` without the members that carry a secret; empty where none is left."""
     kept: list[bytes] = []
     before = b""
@@ -189,11 +214,19 @@ def without_secret_protocols(offered: bytes) -> bytes:
 
 
 def without_secret(fields: list[Header], secret: bytes) -> list[Header]:
-    """Returns the fields of an answer without a secret that stood in the request's query.
+    """Returns the fields of an answer without a secret that stood in the request's query, however they spell it.
 
     Who redirects often repeats the whole query; so do fields that name the resource.
     """
-    return [(name, value.replace(secret, b"***")) if secret in value else (name, value) for name, value in fields]
+    plain = unquote_to_bytes(secret)
+    return [
+        (name, masked(value, plain)) if plain in unquote_to_bytes(value) else (name, value) for name, value in fields
+    ]
+
+
+def masked(value: bytes, plain: bytes) -> bytes:
+    """Returns a value with `***` for a secret, any byte of which may be percent-encoded."""
+    return re.sub(b"".join(b"(?:%b|(?i:%%%02x))" % (re.escape(bytes((byte,))), byte) for byte in plain), b"***", value)
 
 
 def name_of(parameter: bytes) -> bytes:

@@ -6,6 +6,8 @@ from typing import NamedTuple
 import msgspec
 
 DEFAULT_GROUP = "default"
+OAUTH_ID = "oauth"
+"""The id of the credential that the control plane refreshes."""
 ALL_MODELS = ""
 """Stands in the place of a model for what holds of a credential whatever it is used for."""
 
@@ -83,7 +85,7 @@ class Says(StrEnum):
     OUT_OF_QUOTA = "out_of_quota"  # 402, or a word of the provider that means the same
     UNAUTHORIZED = "unauthorized"  # 401: counted, or dead at once (`ban_401`)
     DEAD = "dead"  # the provider says that the key is invalid, revoked or suspended
-    FORBIDDEN = "forbidden"  # 403 without a reason: counted
+    FORBIDDEN = "forbidden"  # 403 without a reason: another is tried, and nothing counts, as any client can ask for it
     NOT_ENTITLED = "not_entitled"  # this credential may not use this model
     OVERLOADED = "overloaded"  # 503, 529: the upstream as a whole
     FAILED = "failed"  # another 5xx, no connection, no answer in time, cut short before its first byte: counted

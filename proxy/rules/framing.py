@@ -38,7 +38,7 @@ class Body(Enum):
 NO_BODY, SIZED, CHUNKED, STREAMED = Body
 
 
-class RequestHead(msgspec.Struct, frozen=True, gc=False):
+class RequestHead(msgspec.Struct, gc=False):
     """A checked request head.
 
     `received` are all fields, of which those named in `dropped` do not cross and those in `added` are put behind;

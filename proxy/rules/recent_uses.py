@@ -3,26 +3,27 @@
 Time is cut into slots, SLOTS to a window. A credential has SLOTS + 1 of them at most, also where nobody forgets any.
 """
 
+import msgspec
+
 SLOTS = 10
 
 
-class RecentUses:
+class RecentUses(msgspec.Struct, eq=False, gc=False):
     """The uses of one credential in slots of `slot_s` seconds, counted by its `requests`.
 
     `count` is the sum over all slots that are not forgotten. `requests` is up to where uses have been counted: so any
     number of selectors may have them counted, and each use counts once.
+
+    It is out of the garbage collector's sight, which 100,000 would stop for long; there is no way back to it from here.
     """
 
+    slot_s: float
+    requests: int
+    count: int = 0
+    _newest_slot: int = 0
+    _newest: int = 0
     # Most credentials of a large pool are used in one slot only, and need no list.
-    __slots__ = ("_newest", "_newest_slot", "_older", "count", "requests", "slot_s")
-
-    def __init__(self, slot_s: float, requests: int) -> None:
-        self.slot_s = slot_s
-        self.requests = requests
-        self.count = 0
-        self._newest_slot = 0
-        self._newest = 0
-        self._older: list[tuple[int, int]] | None = None
+    _older: list[tuple[int, int]] | None = None
 
     def count_up_to(self, requests: int, at_s: float) -> None:
         """Counts what came since the last call as used at `at_s`, or in the newest slot if that is later."""

@@ -8,8 +8,11 @@ of changes.
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 
+import msgspec
+
 from proxy.config import KeyPool
 from proxy.rules.credentials import Credential
+from proxy.rules.headers import Header
 from proxy.rules.recent_uses import RecentUses
 
 
@@ -20,7 +23,17 @@ class Candidate:
     is not known. `recent_uses` belongs to the time-window selectors, which share it. Equal to nothing but itself.
     """
 
-    __slots__ = ("id", "last_used_s", "recent_uses", "requests", "successes", "tokens_total", "tokens_used")
+    __slots__ = (
+        "id",
+        "is_used",
+        "last_used_s",
+        "recent_uses",
+        "requests",
+        "shown",
+        "successes",
+        "tokens_total",
+        "tokens_used",
+    )
 
     def __init__(self, credential: Credential) -> None:
         self.id = credential.id
@@ -30,6 +43,8 @@ class Candidate:
         self.tokens_used = credential.tokens_used
         self.tokens_total = credential.tokens_total
         self.recent_uses: RecentUses | None = None
+        self.shown: Header | None = None
+        self.is_used = False
 
     def __repr__(self) -> str:
         return f"Candidate({self.id!r})"
@@ -69,18 +84,21 @@ class Selector(ABC):
     def __contains__(self, candidate: Candidate) -> bool: ...
 
 
-class Place:
-    """Where a candidate stands: the number of its bucket and its index there. `awaits_slot` is the time-window's."""
+class Place(msgspec.Struct, eq=False, gc=False):
+    """Where a candidate stands: the number of its bucket and its index there, -1 once it has gone. `awaits_slot` is the
+    time-window's.
 
-    __slots__ = ("awaits_slot", "index", "number")
+    It is out of the garbage collector's sight, which 100,000 would stop for long; there is no way back to it from here.
+    """
 
-    def __init__(self) -> None:
-        self.number = self.index = 0
-        self.awaits_slot: int | None = None
+    candidate: Candidate
+    number: int = 0
+    index: int = 0
+    awaits_slot: int | None = None
 
 
 class Buckets:
-    """Candidates in buckets by a number, each an array to draw from. All of it takes constant time.
+    """Candidates in buckets by a number, each an array of their places to draw from. All of it takes constant time.
 
     A bucket exists while something is in it. What leaves one changes its order: the last takes the free place.
     """
@@ -88,36 +106,41 @@ class Buckets:
     __slots__ = ("by_number", "places")
 
     def __init__(self) -> None:
-        self.by_number: dict[int, list[Candidate]] = {}
+        self.by_number: dict[int, list[Place]] = {}
         self.places: dict[Candidate, Place] = {}
+
+    def place(self, candidate: Candidate, guess: Place | None) -> Place | None:
+        """Returns the place of a candidate, None where it has none. With 100,000, a look at a guess costs much less."""
+        if guess is not None and guess.candidate is candidate and guess.index >= 0:
+            return guess
+        return self.places.get(candidate)
 
     def put(self, candidate: Candidate, number: int) -> bool:
         """Puts a candidate into a bucket and takes it out of the one that it was in; tells whether it was another."""
         place = self.places.get(candidate)
         if place is None:
-            place = self.places[candidate] = Place()
-        elif place.number == number:
+            place = self.places[candidate] = Place(candidate)
+            self._put_at(place, number)
+            return True
+        return self.move(place, number)
+
+    def move(self, place: Place, number: int) -> bool:
+        """Does the same for one that has a place."""
+        if place.number == number:
             return False
-        else:
-            self._take_out(place)
-        self._put_at(candidate, place, number)
+        self._take_out(place)
+        self._put_at(place, number)
         return True
 
-    def move(self, candidate: Candidate, place: Place, number: int) -> None:
-        """Does the same for one whose place is known."""
-        if place.number != number:
-            self._take_out(place)
-            self._put_at(candidate, place, number)
-
-    def _put_at(self, candidate: Candidate, place: Place, number: int) -> None:
+    def _put_at(self, place: Place, number: int) -> None:
         bucket = self.by_number.get(number)
         if bucket is None:
             bucket = self._new_bucket(number)
         place.number = number
         place.index = len(bucket)
-        bucket.append(candidate)
+        bucket.append(place)
 
-    def _new_bucket(self, number: int) -> list[Candidate]:
+    def _new_bucket(self, number: int) -> list[Place]:
         bucket = self.by_number[number] = []
         return bucket
 
@@ -125,13 +148,15 @@ class Buckets:
         place = self.places.pop(candidate, None)
         if place is not None:
             self._take_out(place)
+            place.index = -1
+            place.awaits_slot = None
 
     def _take_out(self, place: Place) -> None:
         bucket, index = self.by_number[place.number], place.index
         last = bucket.pop()
         if index < len(bucket):
             bucket[index] = last
-            self.places[last].index = index
+            last.index = index
         elif not bucket:
             del self.by_number[place.number]
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from heapq import heapify, heappop, heappush
 
 from proxy.config import KeyPool
-from proxy.rules.selectors_base import Buckets, Candidate, Selector
+from proxy.rules.selectors_base import Buckets, Candidate, Place, Selector
 
 STALE_MAX = 64
 """How many more numbers than there are buckets twice over the heap may hold before it is made anew."""
@@ -24,7 +24,7 @@ class HeapedBuckets(Buckets):
         super().__init__()
         self.heap: list[int] = []
 
-    def least(self) -> list[Candidate]:
+    def least(self) -> list[Place]:
         """Returns the bucket of the least number, an empty one where there is none."""
         by_number, heap = self.by_number, self.heap
         while heap:
@@ -34,7 +34,7 @@ class HeapedBuckets(Buckets):
             heappop(heap)
         return []
 
-    def _new_bucket(self, number: int) -> list[Candidate]:
+    def _new_bucket(self, number: int) -> list[Place]:
         heappush(self.heap, number)
         bucket = super()._new_bucket(number)
         if len(self.heap) > 2 * len(self.by_number) + STALE_MAX:
@@ -49,6 +49,8 @@ class Least(Selector):
     def __init__(self, settings: KeyPool) -> None:
         super().__init__(settings)
         self._buckets = HeapedBuckets()
+        self._chosen: Place | None = None
+        """Whose figures change next, most likely."""
 
     @abstractmethod
     def number(self, candidate: Candidate) -> int:
@@ -61,13 +63,16 @@ class Least(Selector):
         self._buckets.discard(candidate)
 
     def changed(self, candidate: Candidate) -> None:
-        place = self._buckets.places.get(candidate)
+        place = self._buckets.place(candidate, self._chosen)
         if place is not None:
-            self._buckets.move(candidate, place, self.number(candidate))
+            self._buckets.move(place, self.number(candidate))
 
     def choose(self, now_s: float, random01: Callable[[], float], affinity: bytes | None) -> Candidate | None:  # noqa: ARG002 - not all that is there to go by
         least = self._buckets.least()
-        return least[int(random01() * len(least))] if least else None
+        if not least:
+            return None
+        self._chosen = chosen = least[int(random01() * len(least))]
+        return chosen.candidate
 
     def __len__(self) -> int:
         return len(self._buckets)

@@ -1,6 +1,6 @@
 """Choices that ask for no figures: one after the other, or any."""
 
-from collections import OrderedDict
+from array import array
 from collections.abc import Callable
 
 from proxy.config import KeyPool
@@ -8,34 +8,64 @@ from proxy.rules.selectors_base import Buckets, Candidate, Selector
 
 
 class RoundRobin(Selector):
-    """A queue: who is chosen goes to its end, and so does who is added.
+    """A round: the next one is chosen, and who is added comes last.
 
     Between two choices of one candidate, each other that was there all the time has been chosen exactly once, whatever
-    was added and removed meanwhile.
+    was added and removed meanwhile. It is a doubly linked list in arrays: with an object for each of 100,000 candidates
+    it would take the garbage collector long.
     """
 
     def __init__(self, settings: KeyPool) -> None:
         super().__init__(settings)
-        # A dict would do but for its first key, which is behind the places of all that were first before.
-        self._queue: OrderedDict[Candidate, None] = OrderedDict()
+        self._places: dict[Candidate, int] = {}
+        self._candidates: list[Candidate | None] = []
+        self._before = array("l")
+        self._after = array("l")
+        self._free: list[int] = []
+        self._next = 0
+        """The place of the next one; of no meaning while there is none."""
 
     def add(self, candidate: Candidate) -> None:
-        self._queue.setdefault(candidate)
+        if candidate in self._places:
+            return
+        if not self._free:
+            self._free.append(len(self._candidates))
+            self._candidates.append(None)
+            self._before.append(0)
+            self._after.append(0)
+        at = self._free.pop()
+        if not self._places:
+            self._next = self._before[at] = at
+        after = self._next
+        before = self._before[after]
+        self._before[at], self._after[at] = before, after
+        self._after[before] = self._before[after] = at
+        self._candidates[at] = candidate
+        self._places[candidate] = at
 
     def remove(self, candidate: Candidate) -> None:
-        self._queue.pop(candidate, None)
+        at = self._places.pop(candidate, None)
+        if at is None:
+            return
+        before, after = self._before[at], self._after[at]
+        self._after[before], self._before[after] = after, before
+        self._candidates[at] = None
+        self._free.append(at)
+        if at == self._next:
+            self._next = after
 
     def choose(self, now_s: float, random01: Callable[[], float], affinity: bytes | None) -> Candidate | None:  # noqa: ARG002 - not all that is there to go by
-        for candidate in self._queue:
-            self._queue.move_to_end(candidate)
-            return candidate
-        return None
+        if not self._places:
+            return None
+        at = self._next
+        self._next = self._after[at]
+        return self._candidates[at]
 
     def __len__(self) -> int:
-        return len(self._queue)
+        return len(self._places)
 
     def __contains__(self, candidate: Candidate) -> bool:
-        return candidate in self._queue
+        return candidate in self._places
 
 
 class Random(Selector):
@@ -54,8 +84,8 @@ class Random(Selector):
     def choose(self, now_s: float, random01: Callable[[], float], affinity: bytes | None) -> Candidate | None:  # noqa: ARG002 - not all that is there to go by
         if not self._buckets:
             return None
-        candidates = self._buckets.by_number[0]
-        return candidates[int(random01() * len(candidates))]
+        places = self._buckets.by_number[0]
+        return places[int(random01() * len(places))].candidate
 
     def __len__(self) -> int:
         return len(self._buckets)

@@ -88,10 +88,10 @@ class Weighted(Selector):
                 self._lay_end_to_end()
             reach = self._reach
             power = self._powers[bisect(reach, random01() * reach[-1], 0, len(reach) - 1)]
-            candidates = by_power[power]
-            point = random01() * len(candidates)
+            places = by_power[power]
+            point = random01() * len(places)
             index = int(point)
-            candidate = candidates[index]
+            candidate = places[index].candidate
             if power == NO_WEIGHT:
                 return candidate
             weight = self.weight(candidate, now_s)

@@ -27,8 +27,8 @@ class TimeWindow(Least):
     def __init__(self, settings: KeyPool) -> None:
         super().__init__(settings)
         self._slot_s = settings.window_s / SLOTS
-        self._by_oldest_slot: dict[int, list[Candidate]] = {}
-        """Candidates by the oldest slot they were used in; an entry is void unless their place awaits that slot."""
+        self._by_oldest_slot: dict[int, list[Place]] = {}
+        """By the oldest slot they were used in; an entry is void unless the place awaits that slot."""
         self._oldest_of_all: float = inf
 
     def number(self, candidate: Candidate) -> int:
@@ -39,14 +39,14 @@ class TimeWindow(Least):
         self.changed(candidate)
 
     def changed(self, candidate: Candidate) -> None:
-        place = self._buckets.places.get(candidate)
+        place = self._buckets.place(candidate, self._chosen)
         if place is None:
             return
         uses = self._uses_of(candidate)
         uses.count_up_to(candidate.requests, candidate.last_used_s)
         if place.awaits_slot is None:
-            self._await_end_of(uses.oldest_slot(), candidate, place)
-        self._buckets.move(candidate, place, uses.count)
+            self._await_end_of(uses.oldest_slot(), place)
+        self._buckets.move(place, uses.count)
 
     def choose(self, now_s: float, random01: Callable[[], float], affinity: bytes | None) -> Candidate | None:
         ended = int(now_s // self._slot_s) - SLOTS - 1
@@ -63,27 +63,26 @@ class TimeWindow(Least):
             uses = candidate.recent_uses = RecentUses(self._slot_s, candidate.requests)
         return uses
 
-    def _await_end_of(self, slot: int | None, candidate: Candidate, place: Place) -> None:
+    def _await_end_of(self, slot: int | None, place: Place) -> None:
         place.awaits_slot = slot
         if slot is None:
             return
-        candidates = self._by_oldest_slot.get(slot)
-        if candidates is None:
-            candidates = self._by_oldest_slot[slot] = []
+        places = self._by_oldest_slot.get(slot)
+        if places is None:
+            places = self._by_oldest_slot[slot] = []
             self._oldest_of_all = min(self._oldest_of_all, slot)
-        candidates.append(candidate)
+        places.append(place)
 
     def _forget_one_up_to(self, ended: int) -> None:
         oldest = int(self._oldest_of_all)
-        candidates = self._by_oldest_slot[oldest]
-        candidate = candidates.pop()
-        if not candidates:
+        places = self._by_oldest_slot[oldest]
+        place = places.pop()
+        if not places:
             del self._by_oldest_slot[oldest]
             self._oldest_of_all = min(self._by_oldest_slot, default=inf)  # of SLOTS + 2, or a few more
-        place = self._buckets.places.get(candidate)
-        if place is None or place.awaits_slot != oldest:
+        if place.awaits_slot != oldest:
             return
-        uses = self._uses_of(candidate)
+        uses = self._uses_of(place.candidate)
         uses.forget_up_to(ended)
-        self._await_end_of(uses.oldest_slot(), candidate, place)
-        self._buckets.move(candidate, place, uses.count)
+        self._await_end_of(uses.oldest_slot(), place)
+        self._buckets.move(place, uses.count)

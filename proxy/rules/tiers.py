@@ -27,6 +27,11 @@ def group_of(group: str, groups: Mapping[str, PoolGroup]) -> str:
     return group if group in groups else DEFAULT_GROUP
 
 
+def unknown_groups(allowed: Sequence[str], groups: Mapping[str, PoolGroup]) -> list[str]:
+    """Returns those of a route's groups that there are not; `default` is always one."""
+    return [group for group in allowed if group != DEFAULT_GROUP and group not in groups]
+
+
 def tiers(
     groups: Mapping[str, PoolGroup], settings: KeyPool, allowed: Sequence[str], used: Collection[str]
 ) -> list[tuple[str, ...]]:

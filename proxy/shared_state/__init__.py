@@ -10,8 +10,11 @@ statistics (`reporter.py`), figures of credentials (`credential_reporter.py`), b
 (`live_log.py`, `live_log_channel.py`). How the control plane publishes stands beside how workers read: `published.py`,
 `published_credentials.py`. Lua scripts lie beside their callers (`scripts.py`).
 
-Only `linked_key_pool.py`, `live_log.py`, `credential_events.py` and `unavailable.py` may be imported by what a worker
-without a Redis runs: the others load redis-py.
+Access tokens are decided about in Redis: `meter_store.py` asks with a batch, `token_store.py` publishes tokens and
+changes quotas, `ledger.py` spells the rows that both leave.
+
+Only `linked_key_pool.py`, `live_log.py`, `credential_events.py`, `ledger.py` and `unavailable.py` may be imported by
+what a worker without a Redis runs: the others load redis-py.
 
 Nothing here retries: a command whose connection broke may have been carried out, and only its caller knows whether it
 may be sent again.

@@ -129,7 +129,7 @@ class Guard:
     def __init__(self, client: Client, breaker: Breaker, deadline_s: float = DEADLINE_S) -> None:
         self._client = client
         self._breaker = breaker
-        self._deadline_s = deadline_s
+        self.deadline_s = deadline_s
 
     @property
     def available(self) -> bool:
@@ -141,19 +141,15 @@ class Guard:
 
         Raises `StoreUnavailable`; an error that the store answered with because of the call itself (WRONGTYPE) passes.
         """
+        return await self.watched(lambda: self._in_time(ask))
+
+    async def watched(self, ask: Callable[[], Awaitable[T]]) -> T:
+        """The same of what keeps the deadline itself, with a TimeoutError: that costs a third."""
         admission = self._breaker.admit()
         if admission is None:
             raise StoreUnavailable("open")
-        task = asyncio.current_task()
-        cancellations = task.cancelling() if task else 0
         try:
-            async with asyncio.timeout(self._deadline_s):
-                try:
-                    answer = await ask()
-                finally:
-                    # Python 3.11's wait_for, round each of redis-py's writes, loses one that comes as the write ends.
-                    if task and task.cancelling() > cancellations:
-                        raise asyncio.CancelledError
+            answer = await ask()
         except Exception as error:
             reason = unavailable_reason(error)
             if reason is None:
@@ -168,6 +164,17 @@ class Guard:
             raise
         self._succeeded(admission)
         return answer
+
+    async def _in_time(self, ask: Callable[[], Awaitable[T]]) -> T:
+        task = asyncio.current_task()
+        cancellations = task.cancelling() if task else 0
+        async with asyncio.timeout(self.deadline_s):
+            try:
+                return await ask()
+            finally:
+                # Python 3.11's wait_for, round each of redis-py's writes, loses one that comes as the write ends.
+                if task and task.cancelling() > cancellations:
+                    raise asyncio.CancelledError
 
     def _passed(self, admission: Admission, error: Exception) -> None:
         """Notes an error that is the caller's: an answer all the same if it came from the store, else no verdict."""

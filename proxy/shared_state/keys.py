@@ -2,8 +2,8 @@
 
 A Redis Cluster puts a key into the slot of what stands between its braces, and does in one transaction or script only
 what lies in one slot. The keys of the published configuration share the tag `{config}`, because sections and version
-are written together; those of credentials share `{credentials}`, for their scripts. The others have no tag: they are
-used alone, and may lie on other nodes.
+are written together; those of credentials share `{credentials}`, those of access tokens `{metering}`, for their
+scripts. The others have no tag: they are used alone, and may lie on other nodes.
 """
 
 CONFIG_SECTIONS = "relaygate:{config}:sections"
@@ -65,3 +65,29 @@ LIVE_LOG_CHANNEL = "relaygate:live-log"
 
 OAUTH_LOCK = "relaygate:oauth-lock"
 """String, with an expiry: who is refreshing the OAuth credential just now, as a random text that he alone knows."""
+
+BALANCES_TURN = "relaygate:balances-turn:"
+"""Begins the name of a string that expires after an interval, whose seconds the name ends with: one control plane has
+begun to read balances within it. Another interval is another name, so it counts at once.
+"""
+
+METER_TOKEN = "relaygate:{metering}:token:"  # noqa: S105 - the name of keys
+"""Begins the name of a hash of an access token, which ends with its digest: its record, terms, counter (`meter.lua`).
+
+Its windows and what runs with it lie in hashes whose names have `:rate` and `:held` behind that.
+"""
+
+METER_LEDGER = "relaygate:{metering}:ledger"
+"""Stream: each change of a counter, and how requests ended, made in the step that makes the change (`ledger.py`)."""
+
+METER_WORKERS = "relaygate:{metering}:workers"
+"""Hash: name of a worker -> when its last call came, in milliseconds. What a silent one holds does not count."""
+
+METER_READY = "relaygate:{metering}:ready"
+"""String: set once all access tokens are in Redis. Absent: nothing is admitted."""
+
+METER_REVISION = "relaygate:{metering}:revision"
+"""String: the revision up to which access tokens are in Redis."""
+
+METER_FILLED = "relaygate:{metering}:filled"
+"""String: which start of Redis the access tokens were filled into, and of which database. Others are filled anew."""

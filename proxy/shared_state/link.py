@@ -18,10 +18,12 @@ from proxy.shared_state.client import connect
 from proxy.shared_state.config_feed import ConfigFeed
 from proxy.shared_state.credential_feed import CredentialFeed
 from proxy.shared_state.credential_reporter import CredentialReporter
+from proxy.shared_state.linked_gate import LinkedGate
 from proxy.shared_state.linked_key_pool import LinkedKeyPool
 from proxy.shared_state.live_log import LiveLog
 from proxy.shared_state.live_log_channel import bring_lines
-from proxy.shared_state.questions import EXPLAIN, LISTEN, QuestionFeed
+from proxy.shared_state.meter_store import MeterStore
+from proxy.shared_state.questions import EXPLAIN, LATEST, LISTEN, QuestionFeed
 from proxy.shared_state.reporter import Reported, Reporter
 from proxy.shared_state.tasks import end
 from proxy.tallies import DIRECTORY
@@ -40,12 +42,18 @@ class LinkedWorker(Reported, Protocol):
     live_log: LiveLog
 
     @property
+    def gate(self) -> LinkedGate: ...
+
+    @property
     def key_pool(self) -> LinkedKeyPool: ...
 
     def use_routes(self, routes: dict[str, Route], key_pool: KeyPool, /) -> None: ...
 
     def explain(self, request_id: bytes, /) -> bytes | None:
         """Returns what is known of a request; None where that is nothing."""
+
+    def latest(self, question: bytes, /) -> bytes:
+        """Returns what is known of the latest requests."""
 
 
 class Link:
@@ -55,21 +63,29 @@ class Link:
         """Raises ConfigError where the URL cannot be used."""
         self._client = connect(config.redis.url or "")
         self._guard = Guard(self._client, Breaker())
-        self._live_log = worker.live_log
+        self._worker = worker
         data_dir = Path(config.data_dir)
         last_good = data_dir / "last-good"
-        self.feed = ConfigFeed(self._client, self._guard, worker.use_routes, last_good / "routes.msgpack")
+        self.feed = ConfigFeed(self._client, self._guard, self._use, last_good / "routes.msgpack")
         self.credential_feed = CredentialFeed(
             self._client, self._guard, worker.key_pool, last_good / "credentials.msgpack"
         )
         worker.key_pool.share(self.credential_feed.bans, StoreUnavailable)
-        worker.key_pool.version = lambda: self.feed.version
         self.reporter = Reporter(self._client, self._guard, worker, lambda: self.feed.version, data_dir / DIRECTORY)
         self._credential_reporter = CredentialReporter(self.reporter.stream, worker.name, worker.key_pool.figures)
-        self._questions = QuestionFeed(
-            self._client, self._guard, {EXPLAIN: worker.explain, LISTEN: lambda _: worker.live_log.listen()}
-        )
+        handlers = {
+            EXPLAIN: worker.explain,
+            LATEST: worker.latest,
+            LISTEN: lambda _: worker.live_log.listen(),
+        }
+        self._meter_store = MeterStore(self._client, self._guard)
+        self._meter = worker.gate.share(self._meter_store, worker.name)
+        self._questions = QuestionFeed(self._client, self._guard, handlers)
         self._tasks: list[asyncio.Task[None]] = []
+
+    def _use(self, routes: dict[str, Route], key_pool: KeyPool) -> None:
+        self._worker.key_pool.version = self.feed.version
+        self._worker.use_routes(routes, key_pool)
 
     async def begin(self) -> None:
         """Takes what is published, or else what was good the last time, and follows it from then on."""
@@ -91,7 +107,8 @@ class Link:
                 self.reporter.run(),
                 self._credential_reporter.run(),
                 self._questions.follow(),
-                bring_lines(self._client, self._guard, self._live_log),
+                self._meter.run(),
+                bring_lines(self._client, self._guard, self._worker.live_log),
             )
         ]
 
@@ -99,5 +116,6 @@ class Link:
         """Tells what is still to be told, which takes a moment only. No request may be running any more."""
         for task in self._tasks:
             await end(task)
-        await asyncio.gather(self.reporter.finish(), self._credential_reporter.finish())
+        await asyncio.gather(self.reporter.finish(), self._credential_reporter.finish(), self._meter.close())
+        self._meter_store.close()
         await self._client.aclose()

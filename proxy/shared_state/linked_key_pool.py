@@ -3,7 +3,7 @@
 Nothing here needs redis-py: workers without a Redis do not load it.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
 from proxy.rules.credentials import Ban, Credential
@@ -48,9 +48,9 @@ class CredentialFigures(Protocol):
 
 
 class LinkedKeyPool(CredentialUser, Protocol):
-    """The key pool of a worker. `version` returns the number of the configuration that is published."""
+    """The key pool of a worker. `version` is the number of the published configuration that it is to use."""
 
-    version: Callable[[], int]
+    version: int
 
     @property
     def figures(self) -> CredentialFigures: ...

@@ -25,6 +25,8 @@ log = logging.getLogger("relaygate")
 
 EXPLAIN = "explain"
 """Asks what is known of the request with an id, which is the question's data."""
+LATEST = "latest"
+"""Asks for the traces of the latest requests."""
 LISTEN = "listen"
 """Asks for nothing, but says that somebody listens to the live log (`live_log.py`)."""
 

@@ -18,15 +18,21 @@ import msgspec
 from msgspec import inspect
 
 from proxy.config import (
+    AccessSettings,
     Admin,
+    BalanceQuery,
     Config,
     ConfigError,
     Credentials,
     CredentialSource,
     Database,
+    Estimates,
     KeyPool,
     ListenerTls,
+    ModelPrice,
     PoolGroup,
+    Prices,
+    QuotaCleanup,
     Redis,
     Retention,
     Route,
@@ -38,10 +44,13 @@ from proxy.sources import values, yaml_document
 
 AnyStruct = TypeVar("AnyStruct", bound=Struct)
 
-CHECKS: dict[tuple[type[Struct], str], Callable[[str], str]] = {
+TOKEN_KINDS = ("input", "output", "cache_read", "cache_write", "cache_write_1h")
+BALANCE_POINTERS = ("used", "total", "remaining", "period_begin", "period_end")
+CHECKS: dict[tuple[type[Struct], str], Callable[[Any], Any]] = {
     (Server, "host"): values.listen_address,
     (Server, "health_prefix"): values.health_prefix,
     (Server, "stats_path"): values.prefix,
+    (Server, "trusted_proxies"): values.network,
     (Admin, "host"): values.listen_address,
     (Admin, "trusted_proxies"): values.network,
     (Route, "target"): values.target,
@@ -50,9 +59,16 @@ CHECKS: dict[tuple[type[Struct], str], Callable[[str], str]] = {
     (Route, "pool_groups"): values.group_id,
     (Server, "tracing"): values.target,
     (UpstreamTls, "server_name"): values.host_name,
+    (AccessSettings, "api_key"): values.secret,
     (Credentials, "api_key"): values.secret,
     (Credentials, "refresh_token"): values.secret,
     (Credentials, "token_url"): values.target,
+    (BalanceQuery, "pool_groups"): values.group_id,
+    (BalanceQuery, "url"): values.balance_url,
+    (BalanceQuery, "headers"): values.balance_headers,
+    **{(BalanceQuery, name): values.pointer for name in BALANCE_POINTERS},
+    (Prices, "version"): values.version,
+    **{(ModelPrice, name): values.price for name in TOKEN_KINDS},
 }
 FILES = (
     {(Config, "data_dir"), (Credentials, "auth_file")}
@@ -65,14 +81,24 @@ SECTIONS: dict[str, type[Struct]] = {
     "redis": Redis,
     "database": Database,
     "retention": Retention,
+    "access": AccessSettings,
+    "quota_cleanup": QuotaCleanup,
     "credentials": Credentials,
     "key_pool": KeyPool,
+    "prices": Prices,
+    "estimates": Estimates,
 }
 """The sections whose fields other layers may set too."""
 SECRETS: frozenset[tuple[type[Struct], str]] = frozenset(
-    {(Credentials, "api_key"), (Credentials, "refresh_token"), (Admin, "token")}
+    {(AccessSettings, "api_key"), (Credentials, "api_key"), (Credentials, "refresh_token"), (Admin, "token")}
 )
 """Never shown, also where they are refused."""
+NAMED: dict[tuple[type[Struct], str], tuple[type[Struct], str, Callable[[str], str]]] = {
+    (KeyPool, "groups"): (PoolGroup, "group", values.group_id),
+    (KeyPool, "balance_queries"): (BalanceQuery, "name", values.group_id),
+    (Prices, "models"): (ModelPrice, "model", values.model_pattern),
+}
+"""Fields that are mappings from names to structs, what such a name is called and what it must look like."""
 FROM_POOL = frozenset({CredentialSource.POOL, CredentialSource.AUTO})
 fields_of = functools.cache(msgspec.structs.fields)
 """A struct's fields. To evaluate the annotations anew for each of 10,000 routes takes a second."""
@@ -158,16 +184,38 @@ class Reader:
         problem = f"not with credential: {route.credential.value}, expected {expected}"
         raise ConfigError(self.where(here), ".".join(here), problem)
 
-    def _groups(self, value: Any, path: yaml_document.Path) -> dict[str, PoolGroup]:
-        read: dict[str, PoolGroup] = {}
-        for key, group in self._mapping(value, path).items():
+    def _named(
+        self,
+        struct: type[AnyStruct],
+        word: str,
+        check: Callable[[str], str],
+        value: Any,
+        path: yaml_document.Path,
+    ) -> dict[str, AnyStruct]:
+        read: dict[str, AnyStruct] = {}
+        for key, item in self._mapping(value, path).items():
             here = (*path, key)
             try:
-                values.group_id(key)
+                check(key)
             except ValueError as error:
-                raise ConfigError(self.where(here), ".".join(here), f"not a group, expected {error}") from None
-            read[key] = self._struct(PoolGroup, group, here)
+                raise ConfigError(self.where(here), ".".join(here), f"not a {word}, expected {error}") from None
+            read[key] = one = self._struct(struct, item, here)
+            if isinstance(one, BalanceQuery):
+                self._refuse_odd_query(one, here)
         return read
+
+    def _refuse_odd_query(self, query: BalanceQuery, path: yaml_document.Path) -> None:
+        """A preset says all that is asked; without one, a URL is needed and a figure in the answer."""
+        alone = BalanceQuery(preset=query.preset, providers=query.providers, pool_groups=query.pool_groups)
+        if query.preset is not None and query != alone:
+            problem = "a preset says what is asked, expected only providers and pool_groups beside it"
+        elif query.preset is None and query.url is None:
+            problem = "found neither preset nor url, expected one of them"
+        elif query.preset is None and query.used is None and query.remaining is None:
+            problem = "found neither used nor remaining, expected one of them"
+        else:
+            return
+        raise ConfigError(self.where(path), ".".join(path), problem)
 
     def _struct(self, struct: type[AnyStruct], value: Any, path: yaml_document.Path) -> AnyStruct:
         fields = self._fields(struct, value, path)
@@ -185,8 +233,8 @@ class Reader:
     def _field(self, struct: type[Struct], name: str, type_: Any, value: Any, path: yaml_document.Path) -> Any:
         if isinstance(type_, type) and issubclass(type_, Struct):
             return self._struct(type_, value, path)
-        if (struct, name) == (KeyPool, "groups"):
-            return self._groups(value, path)
+        if (struct, name) in NAMED:
+            return self._named(*NAMED[struct, name], value, path)
         given = _hidden(struct, name, Given(value, self.where(path), ".".join(path)))
         if isinstance(type_, type) and issubclass(type_, StrEnum) and type(value) is int:
             value = str(value)  # `http: 2` means the text
@@ -290,6 +338,8 @@ def expectation(info: inspect.Type) -> str:
             return f"a number from {low:g} to {high:.0f}"
         case inspect.EnumType(cls=cls):
             return f"one of {', '.join(cls)}"
+        case inspect.LiteralType(values=known):
+            return f"one of {', '.join(map(str, known))}"
         case inspect.VarTupleType(item_type=inspect.IntType(ge=low, le=high)):
             return f"a list of integers from {low} to {high}"
         case inspect.VarTupleType():
@@ -298,6 +348,10 @@ def expectation(info: inspect.Type) -> str:
             return "true or false"
         case inspect.NoneType():
             return "null"
+        case inspect.DictType(value_type=inspect.StrType()):
+            return "a mapping from text to text"
+        case inspect.DictType():
+            return "a mapping"
         case _:
             return "text"
 

@@ -5,6 +5,7 @@ Every check raises ValueError whose text says what was expected, in words that f
 
 import ipaddress
 import re
+from decimal import Decimal
 
 # RFC 3986 §3.3: a non-empty segment of pchar.
 _SEGMENT = re.compile(r"(?:[A-Za-z0-9\-._~!$&'()*+,;=:@]|%[0-9A-Fa-f]{2})+")
@@ -18,6 +19,11 @@ _VIA = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+(?::[0-9]{1,5})?")
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _QUERY_NAME = re.compile(r"\?[A-Za-z0-9_.~-]+")
 _GROUP = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+# RFC 6901 section 3.
+_POINTER = re.compile(r"(?:/(?:[^/~]|~[01])*)*")
+PRICE_DECIMALS_MAX = 9
+KEY = "{key}"
+"""Stands in a balance query for the key that is asked about."""
 _PORT = re.compile(r":[0-9]{1,5}")
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
@@ -121,10 +127,62 @@ def group_id(text: str) -> str:
     return text
 
 
+def model_pattern(text: str) -> str:
+    """The name of a model, or how names begin, with `*` behind it."""
+    if not text or len(text) > 256 or not text.isprintable() or "*" in text[:-1]:
+        raise ValueError("the name of a model, such as gpt-4o, or how names begin with * behind it, such as gpt-4o*")
+    return text
+
+
+def price(usd: float) -> float:
+    """US dollars of nine decimals at most, which are a whole number of nano-USD."""
+    decimals = Decimal(repr(usd)).as_tuple().exponent
+    if isinstance(decimals, int) and decimals < -PRICE_DECIMALS_MAX:
+        raise ValueError(f"a number of {PRICE_DECIMALS_MAX} decimals at most")
+    return usd
+
+
+def version(text: str) -> str:
+    """What somebody calls a list of his own."""
+    if len(text) > 64 or not text.isprintable():
+        raise ValueError("up to 64 printable characters")
+    return text
+
+
 def secret(text: str) -> str:
     """What goes into a header field as it is. It is never repeated in a message."""
     if not text or not text.isascii() or not text.isprintable() or " " in text:
         raise ValueError("ASCII text without spaces and control characters")
+    return text
+
+
+def balance_url(text: str) -> str:
+    """`http(s)://host[:port][/path][?query]` as it was written; `{key}` may stand in path and query."""
+    if not text.isprintable() or not text.isascii() or any(char in text for char in ' "#<>\\^`|'):
+        raise ValueError("a URL in ASCII without spaces, quotes and a fragment")
+    whole, _, query = text.partition("?")
+    scheme, _, rest = whole.partition("://")
+    netloc, slash, path = rest.partition("/")
+    target(f"{scheme}://{netloc}{slash}{path.replace(KEY, 'key')}")
+    if any(brace in query.replace(KEY, "") for brace in "{}"):
+        raise ValueError("a URL without braces, but for {key}")
+    return text
+
+
+def balance_headers(fields: dict[str, str]) -> dict[str, str]:
+    """Header fields of a balance query, names in lower case. Their values are not repeated in a message."""
+    for name, value in fields.items():
+        if not _TOKEN.fullmatch(name) or name.lower() in _NO_CREDENTIAL:
+            raise ValueError("names of header fields that do not tell of the connection, the length or the host")
+        if not value.isascii() or not value.isprintable() or value != value.strip():
+            raise ValueError("values in ASCII without control characters and without spaces around them")
+    return {name.lower(): value for name, value in fields.items()}
+
+
+def pointer(text: str) -> str:
+    """A JSON pointer (RFC 6901), such as `/usage/standard/totalAllowance`."""
+    if not text.isprintable() or not _POINTER.fullmatch(text):
+        raise ValueError("a JSON pointer, such as /data/used")
     return text
 
 

@@ -322,7 +322,7 @@ class Connection(asyncio.BufferedProtocol):
         waiter, self._waiter = self._waiter, None
         if waiter is not None and not waiter.done():
             # The last act of this method: the task may end the exchange, and the next one may begin, before it returns.
-            resolve_now(self._loop, waiter)
+            resolve_now(self._loop, waiter, None)
 
     def eof_received(self) -> None:
         if self._complete:

@@ -6,9 +6,11 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from admin.context import KeyServices
+from admin.key_balances import SyncProgress
 from admin.key_tests import Tested, TestProgress
 from admin.live_log import LiveLog
 from admin.rules import credential_marks
+from admin.rules.balances import Day, Totals
 from admin.rules.key_lists import NewCredential
 from admin.rules.key_records import (
     GroupFigures,
@@ -26,13 +28,17 @@ from admin.services.failures import (
     DuplicateGroup,
     DuplicateKey,
     GroupInUse,
+    NoBalanceQuery,
     NoRouteForKey,
     NoSuchGroup,
     NoSuchKey,
+    SyncRunning,
     TestsRunning,
+    WorkersNotAsked,
 )
 from proxy.config import KeyPool, PoolGroup
 from proxy.rules.credentials import DEFAULT_GROUP
+from proxy.secrets import SecretError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +65,11 @@ class Record:
     ban_cause: str | None = None
     tokens_used: int | None = None
     tokens_total: int | None = None
+    tokens_at: int | None = None
+    tokens_begin: int | None = None
+    tokens_end: int | None = None
+    tokens_error: str | None = None
+    tokens_error_at: int | None = None
 
 
 @dataclass
@@ -82,6 +93,7 @@ class Keys:
     pool: Pool
     records: dict[str, Record] = field(default_factory=dict)
     secrets: dict[str, str] = field(default_factory=dict)
+    unreadable: set[str] = field(default_factory=set)
     made: int = 0
 
     def add(self, secret: str, **fields: Any) -> Record:
@@ -180,10 +192,12 @@ class Keys:
         return len(await self.delete_many(ids=ids, actor=actor))
 
     async def export(self, *, status: Status | None, group: str | None) -> Sequence[str]:
-        return [self.secrets[one.id] for one in self.found(Wanted(status, group))]
+        return [await self.reveal(id=one.id) for one in self.found(Wanted(status, group))]
 
     async def reveal(self, *, id: str) -> str:  # noqa: A002
         self.there(id)
+        if id in self.unreadable:
+            raise SecretError(f"secret of {id}")
         return self.secrets[id]
 
     async def record_test(
@@ -235,7 +249,7 @@ class Groups:
 
     async def delete(self, *, id: str, actor: str) -> int:  # noqa: A002
         if id == DEFAULT_GROUP:
-            raise GroupInUse
+            raise GroupInUse("it is where keys of no other group are")
         if id not in self.pool.groups():
             raise NoSuchGroup
         moved = self.keys.found(Wanted(group=id))
@@ -304,11 +318,66 @@ class Tests:
 
 
 @dataclass
+class Balances:
+    """Days by key, the empty one for all; `old` is how many rows are older than days are kept."""
+
+    keys: Keys
+    days: dict[str, Sequence[Day]] = field(default_factory=dict)
+    old: int = 0
+
+    async def totals(self) -> Totals:
+        records = self.keys.records.values()
+        used, total = (sum(getattr(one, name) or 0 for one in records) for name in ("tokens_used", "tokens_total"))
+        times = [one.tokens_at for one in records if one.tokens_at is not None]
+        failing = sum(one.tokens_error is not None for one in records)
+        oldest, newest = min(times, default=None), max(times, default=None)
+        return Totals(len(records), len(times), failing, used, total, total - used, oldest, newest)
+
+    async def history(self, *, since_s: int, id: str = "") -> Sequence[Day]:  # noqa: A002
+        return [one for one in self.days.get(id, ()) if one.start_s >= since_s]
+
+    async def forget(self) -> int:
+        gone, self.old = self.old, 0
+        return gone
+
+
+@dataclass
+class Sync:
+    """A sync that is begun and goes on until it is cancelled."""
+
+    keys: Keys
+    now: SyncProgress = field(default_factory=SyncProgress)
+
+    async def start(self) -> SyncProgress:
+        if not self.keys.pool.settings.balance_queries:
+            raise NoBalanceQuery
+        if self.now.state == "running":
+            raise SyncRunning
+        self.now = SyncProgress("running", total=len(self.keys.records), started_at=1)
+        return self.now
+
+    def progress(self) -> SyncProgress:
+        return self.now
+
+    async def cancel(self) -> SyncProgress:
+        if self.now.state == "running":
+            self.now = self.now._replace(state="cancelled", ended_at=2)
+        return self.now
+
+
+@dataclass
 class Explanations:
     known: dict[str, Mapping[str, Any]] = field(default_factory=dict)
+    lines: Sequence[Mapping[str, Any]] = ()
+    is_cut_off: bool = False
 
     async def explain(self, *, request_id: str) -> Mapping[str, Any] | None:
+        if self.is_cut_off:
+            raise WorkersNotAsked
         return self.known.get(request_id)
+
+    async def latest(self) -> Sequence[Mapping[str, Any]]:
+        return self.lines
 
 
 class KeysMemory:
@@ -320,18 +389,37 @@ class KeysMemory:
         self.groups = Groups(self.pool, self.keys)
         self.statistics = Statistics(self.keys)
         self.tests = Tests(self.keys)
+        self.balances = Balances(self.keys)
+        self.sync = Sync(self.keys)
         self.live_log = LiveLog(lifetime_s=0)
         self.explanations = Explanations()
 
     def clear(self) -> None:
         """Forgets everything."""
         self.pool.settings = KeyPool()
-        for known in (self.keys.records, self.keys.secrets, self.statistics.points, self.explanations.known):
+        for known in (
+            self.keys.records,
+            self.keys.secrets,
+            self.statistics.points,
+            self.balances.days,
+            self.explanations.known,
+        ):
             known.clear()
+        self.keys.unreadable.clear()
+        self.explanations.is_cut_off = False
         self.tests.now = TestProgress()
+        self.sync.now = SyncProgress()
 
     @property
     def services(self) -> KeyServices:
         return KeyServices(
-            self.keys, self.groups, self.pool, self.statistics, self.tests, self.live_log, self.explanations
+            self.keys,
+            self.groups,
+            self.pool,
+            self.statistics,
+            self.tests,
+            self.balances,
+            self.sync,
+            self.live_log,
+            self.explanations,
         )

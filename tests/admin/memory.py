@@ -19,6 +19,7 @@ from proxy.shared_state.worker_state import WorkerState
 from proxy.sources import values
 from proxy.statistics import RouteCounts, StatisticsDelta
 from tests.admin.keys_memory import KeysMemory
+from tests.admin.tokens_memory import TokensMemory
 
 
 @dataclass(frozen=True)
@@ -322,6 +323,7 @@ class Memory:
         self.workers = Workers()
         self.stream = Stream()
         self.about_keys = KeysMemory()
+        self.about_tokens = TokensMemory()
 
     @property
     def services(self) -> Services:
@@ -334,4 +336,5 @@ class Memory:
             self.workers,
             self.stream,
             self.about_keys.services,
+            self.about_tokens.services,
         )

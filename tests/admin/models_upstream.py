@@ -20,8 +20,11 @@ class ModelsUpstream:
         self.running = 0
         self.most = 0
         self.gate: asyncio.Event | None = None
+        """Requests wait for it: those with the keys in `held`, all where that is empty."""
+        self.held: set[str] = set()
         self.pause_s = 0.0
         self.url = ""
+        self.document: dict[str, object] = {"data": []}
 
     async def answer(self, request: web.Request) -> web.Response:
         key = request.headers.get("authorization", "").removeprefix("Bearer ")
@@ -29,7 +32,7 @@ class ModelsUpstream:
         self.running += 1
         self.most = max(self.most, self.running)
         try:
-            if self.gate is not None:
+            if self.gate is not None and (not self.held or key in self.held):
                 await self.gate.wait()
             await asyncio.sleep(self.pause_s)
         finally:
@@ -40,7 +43,7 @@ class ModelsUpstream:
             assert request.transport is not None
             request.transport.abort()
         headers = {"location": "/elsewhere"} if status == 302 else {}
-        return web.json_response({"data": [], "secret": key}, status=status or 500, headers=headers)
+        return web.json_response({**self.document, "secret": key}, status=status or 500, headers=headers)
 
 
 @asynccontextmanager

@@ -7,6 +7,7 @@ import pytest
 
 from admin.app import SECURITY_FIELDS
 from admin.request_bodies import BYTES_MAX
+from admin.rules import cookies
 from tests.admin.api import AUTHORIZED, TOKEN, Api, serving
 from tests.admin.memory import Memory
 
@@ -94,6 +95,49 @@ def test_what_the_http_layer_refuses_has_the_same_shape(
     assert ("allow" in answer.headers) == (status == 405)
 
 
+@pytest.mark.parametrize("method", ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/admin",
+        "/admin/nowhere",
+        "/admin/keys",
+        "/admin/keys/",
+        "/admin/keys/batch",
+        "/admin/keys/no%20id",
+        "/admin/keys/a/b/c",
+        "/api",
+        "/api/nowhere",
+        "/api/mappings",
+        "/api/mappings/%FF",
+        "/api/versions/x",
+        "/api/logout",
+    ],
+)
+def test_who_may_not_use_the_api_hears_that_before_what_is_there(api: Api, method: str, path: str) -> None:
+    answer = api.client.request(method, path)
+    assert (answer.status_code, answer.json()["error"]) == (401, "unauthorized")
+    assert "allow" not in answer.headers
+    answer = api.client.request(method, path, headers={"x-admin-key": "wrong"})
+    assert answer.status_code == 401
+
+
+@pytest.mark.parametrize(
+    "path", ["/api/login", "/api/login/", "/api/admin/login", "/health", "/readyz", "/schema/x", "/"]
+)
+def test_a_public_path_says_what_is_wrong_with_the_request(api: Api, path: str) -> None:
+    assert api.client.request("PATCH", path).status_code in (404, 405)
+
+
+def test_sessions_that_cannot_be_looked_up_are_an_outage_wherever_a_request_goes() -> None:
+    memory = Memory()
+    memory.settings = Broken(Outage("postgresql://10.0.0.1"))  # type: ignore[assignment]
+    with serving(memory, outages=[Outage]) as client:
+        for path in ("/api/nowhere", "/api/mappings"):
+            answer = client.get(path, headers={"cookie": f"{cookies.PLAIN_NAME}={'a' * 43}"})
+            assert (answer.status_code, answer.json()["error"]) == (503, "unavailable"), path
+
+
 def test_a_body_over_the_bound_is_refused(api: Api) -> None:
     def chunks() -> Iterable[bytes]:
         yield from [b" " * 65536] * (BYTES_MAX // 65536)
@@ -144,6 +188,8 @@ def test_the_document_is_served_without_a_login_and_describes_every_body(api: Ap
         ("put", "/admin/config"),
         ("post", "/admin/pool-groups"),
         ("put", "/admin/pool-groups/{group_id}"),
+        ("post", "/flow/tokens"),
+        ("put", "/flow/tokens/{token}"),
     }
     for (_, path), operation in described.items():
         open_to_all = path in ("/health", "/readyz", "/api/login", "/api/admin/login")

@@ -10,9 +10,9 @@ import pytest
 from admin.answers import Refusal
 from admin.auth import Authentication, SecureCookies, refuse_to_start
 from admin.rules import tokens
-from admin.rules.attempts import PER_ADDRESS
 from admin.sessions import LIFETIME_S
 from proxy.config import ConfigError
+from proxy.rules.attempts import PER_ADDRESS
 from tests.admin.api import AUTHORIZED, TOKEN, Api, Client, serving
 from tests.admin.memory import Memory
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from admin.consumer import GROUP, Consumer
+from admin.consumer import GROUP, OF_EVENTS, Consumer
 from admin.database import Database, DatabaseDown, open_database
 from admin.migrations import migrate
 from admin.rules.deltas import EVERYTHING
@@ -120,9 +120,9 @@ def numbered(*sequences: int, worker: str = "w") -> list[StatisticsDelta]:
 
 def test_what_is_committed_is_acknowledged_and_gone(url: str, database_url: str) -> None:
     async def story(plane: Plane) -> None:
-        assert not await plane.consumer.poll(), "nothing is there yet, neither group nor stream"
+        assert not await plane.consumer.poll(0), "nothing is there yet, neither group nor stream"
         await plane.send(*numbered(1, 2), *numbered(1, worker="x"))
-        assert not await plane.consumer.poll()
+        assert not await plane.consumer.poll(0)
         assert await plane.total() == 3
         assert await plane.empty()
         assert plane.stream.lag() == (0, 0.0)
@@ -142,11 +142,11 @@ def test_what_was_committed_and_not_acknowledged_does_not_count_twice(url: str, 
         plane.broken.then = crash
         for _ in range(2):
             with pytest.raises(StoreUnavailable):
-                await plane.consumer.poll()
+                await plane.consumer.poll(0)
         assert (await plane.total(), await plane.empty()) == (2, False)
         await plane.send(*numbered(3))
         other = Plane(plane.database, plane.client)
-        await other.consumer.poll()
+        await other.consumer.poll(0)
         assert (await plane.total(), await plane.empty()) == (3, True)
         assert await plane.dropped() == [Dropped("statistics", "undecodable", 1)]
 
@@ -161,7 +161,7 @@ def test_two_consumers_at_once_count_each_once(url: str, database_url: str) -> N
                 other = Plane(database, client)
                 for first in range(1, 31, 3):
                     await plane.send(*numbered(first, first + 1, first + 2))
-                    await asyncio.gather(plane.consumer.poll(), other.consumer.poll())
+                    await asyncio.gather(plane.consumer.poll(0), other.consumer.poll(0))
                 await plane.consumer.drain()
                 assert (await plane.total(), await plane.empty(), await plane.dropped()) == (30, True, [])
             finally:
@@ -179,7 +179,7 @@ def test_poison_and_gaps_are_counted_told_and_passed(
         for fields in (event(STATISTICS, b"\xc1"), event(b"ledger", b""), {b"other": b"fields"}):
             await plane.client.xadd(EVENTS, fields)  # type: ignore[arg-type]
         await plane.send(third)
-        await plane.consumer.poll()
+        await plane.consumer.poll(0)
         assert (await plane.total(), await plane.empty()) == (2, True)
         assert await plane.dropped() == [
             Dropped("statistics", "missing", 1),
@@ -196,12 +196,12 @@ def test_poison_and_gaps_are_counted_told_and_passed(
 
 
 def test_while_sql_is_down_all_waits_and_one_line_says_so(
-    url: str, sqlite_url: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    url: str, sqlite_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("admin.consumer.POLL_S", 0.02)
     caplog.set_level(logging.INFO, "relaygate")
 
     async def story(plane: Plane) -> None:
+        plane.consumer._taking = OF_EVENTS._replace(poll_s=0.02)
         plane.broken.down = True
         async with plane.running():
             await plane.send(*numbered(*range(1, 21)))
@@ -210,10 +210,14 @@ def test_while_sql_is_down_all_waits_and_one_line_says_so(
                 lag = plane.stream.lag()
                 return lag is not None and lag[0] == 20 and lag[1] > 0.2
 
+            async def told() -> bool:
+                return "events are taken again" in caplog.messages
+
             await until(seen)
             assert await plane.client.xlen(EVENTS) == 20
             plane.broken.down = False
             await until(plane.empty)
+            await until(told)  # it is once the acknowledged are gone
         assert await plane.total() == 20
 
     play(url, sqlite_url, story)
@@ -246,12 +250,12 @@ def test_a_failure_that_nobody_thought_of_loses_nothing_either(
 def test_a_redis_that_lost_everything_goes_on_and_the_loss_is_counted(url: str, sqlite_url: str) -> None:
     async def story(plane: Plane) -> None:
         await plane.send(*numbered(1, 2))
-        await plane.consumer.poll()
+        await plane.consumer.poll(0)
         await plane.send(*numbered(3))
         await plane.client.flushall()
-        assert not await plane.consumer.poll()
+        assert not await plane.consumer.poll(0)
         await plane.send(*numbered(4))
-        await plane.consumer.poll()
+        await plane.consumer.poll(0)
         assert (await plane.total(), await plane.empty()) == (3, True)
         assert await plane.dropped() == [Dropped("statistics", "missing", 1)]
 
@@ -263,10 +267,10 @@ def test_entries_that_somebody_deleted_are_passed(url: str, sqlite_url: str) -> 
         plane.broken.down = True
         await plane.send(*numbered(1, 2))
         with pytest.raises(DatabaseDown):
-            await plane.consumer.poll()
+            await plane.consumer.poll(0)
         plane.broken.down = False
         await plane.client.xtrim(EVENTS, maxlen=1, approximate=False)
-        await plane.consumer.poll()
+        await plane.consumer.poll(0)
         assert (await plane.total(), await plane.empty()) == (1, True)
         assert await plane.dropped() == [Dropped("statistics", "missing", 1)]
 
@@ -280,7 +284,7 @@ def test_a_clock_that_went_back_makes_no_rate_of_the_future(url: str, sqlite_url
         plane.now_s = lambda: 1000.0
         seconds, _ = await plane.client.time()
         await plane.client.xadd(EVENTS, event(STATISTICS, packed(numbered(1)[0])), id=f"{seconds + 3600}000-0")  # type: ignore[arg-type]
-        await plane.consumer.poll()
+        await plane.consumer.poll(0)
         assert plane.stream.requests_per_second() == 0.1
         plane.now_s = lambda: 1060.0
         assert plane.stream.requests_per_second() == 0
@@ -297,18 +301,18 @@ def test_the_end_takes_all_that_waits(url: str, sqlite_url: str) -> None:
     play(url, sqlite_url, story)
 
 
-def test_batches_grow_and_shrink_with_their_entries(url: str, sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_batches_grow_and_shrink_with_their_entries(url: str, sqlite_url: str) -> None:
     async def story(plane: Plane) -> None:
         consumer = plane.consumer
         await plane.send(*numbered(1))
-        await consumer.poll()
+        await consumer.poll(0)
         assert consumer._batch_entries > 8
-        monkeypatch.setattr("admin.consumer.BATCH_BYTES", 10)
+        consumer._taking = OF_EVENTS._replace(batch_bytes=10)
         await plane.send(*numbered(2, 3, 4))
-        await consumer.poll()
+        await consumer.poll(0)
         assert consumer._batch_entries == 1
         await plane.send(*numbered(5, 6))
-        assert await consumer.poll(), "there is more"
+        assert await consumer.poll(0), "there is more"
         assert await plane.total() == 5
         await consumer.drain()
         assert (await plane.total(), await plane.dropped()) == (6, [])
@@ -326,7 +330,7 @@ def test_a_read_that_takes_too_long_is_tried_with_less(url: str, sqlite_url: str
         plane.client.xreadgroup = slow  # type: ignore[assignment,method-assign]
         for entries in (2, 1, 1):
             with pytest.raises(StoreUnavailable):
-                await plane.consumer.poll()
+                await plane.consumer.poll(0)
             assert plane.consumer._batch_entries == entries
         plane.client.xreadgroup = real  # type: ignore[method-assign]
 
@@ -356,8 +360,42 @@ def test_a_redis_that_goes_and_comes_back_empty(tmp_path: Path, sqlite_url: str)
 def test_it_reads_from_a_cluster(tmp_path: Path, sqlite_url: str) -> None:
     async def story(plane: Plane) -> None:
         await plane.send(*numbered(1, 2))
-        await plane.consumer.poll()
+        await plane.consumer.poll(0)
         assert (await plane.total(), await plane.empty()) == (2, True)
 
     with cluster(tmp_path) as ports:
         play(f"redis+cluster://127.0.0.1:{ports[0]}", sqlite_url, story)
+
+
+def test_young_entries_wait_for_what_belongs_to_them(url: str, sqlite_url: str) -> None:
+    async def story(plane: Plane) -> None:
+        seconds, _ = await plane.client.time()
+        for number, age_s in ((1, 100), (2, 70), (3, 20)):
+            fields = event(STATISTICS, packed(numbered(number)[0]))
+            await plane.client.xadd(EVENTS, fields, id=f"{seconds - age_s}000-0")  # type: ignore[arg-type]
+        assert not await plane.consumer.poll(60)
+        assert (await plane.total(), await plane.client.xlen(EVENTS)) == (2, 1)
+        await plane.consumer.take_all()
+        assert (await plane.total(), await plane.empty()) == (3, True)
+
+    play(url, sqlite_url, story)
+
+
+def test_entries_of_the_future_do_not_wait_until_the_clock_is_there(url: str, sqlite_url: str) -> None:
+    async def story(plane: Plane) -> None:
+        seconds, _ = await plane.client.time()
+        await plane.client.xadd(EVENTS, event(STATISTICS, packed(numbered(1)[0])), id=f"{seconds + 3600}000-0")  # type: ignore[arg-type]
+        await plane.consumer.poll(60)
+        assert await plane.total() == 1
+
+    play(url, sqlite_url, story)
+
+
+def test_to_take_all_says_why_it_cannot(url: str, sqlite_url: str) -> None:
+    async def story(plane: Plane) -> None:
+        await plane.send(*numbered(1))
+        plane.broken.down = True
+        with pytest.raises(DatabaseDown):
+            await plane.consumer.take_all()
+
+    play(url, sqlite_url, story)

@@ -10,6 +10,7 @@ import msgspec
 import pytest
 from litestar.testing import TestClient
 
+from admin.consumer import OF_EVENTS
 from admin.control_plane import (
     EVENTS_LAG_MAX_S,
     check_redis,
@@ -21,6 +22,7 @@ from admin.control_plane import (
     prepare,
     validate,
 )
+from admin.key_commands import credentials_of
 from admin.readiness import Health, View
 from admin.rules import tokens
 from admin.services.routes import Routes
@@ -52,6 +54,21 @@ def test_the_file_is_applied_and_a_token_made_that_stays(tmp_path: Path, capfd: 
             return await Routes(editor(config, database)).all()
 
     assert asyncio.run(stored()) == ROUTES
+
+
+def test_secrets_whose_key_is_gone_are_told_at_the_start(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    config = Config(data_dir=str(tmp_path / "data"))
+
+    async def add() -> None:
+        async with credentials_of(config) as (_, credentials):
+            await credentials.create(secret="sk-one", notes="", group="default", actor="test")
+
+    asyncio.run(add())
+    asyncio.run(prepare(config))
+    assert "secret" not in caplog.text
+    (tmp_path / "data" / "secret.key").unlink()
+    asyncio.run(prepare(config))
+    assert [record.levelname for record in caplog.records if "put that key back" in record.message] == ["ERROR"]
 
 
 def test_a_token_that_is_set_takes_the_place_of_what_was_kept(
@@ -156,7 +173,8 @@ def test_routes_at_paths_that_the_relay_answers_itself_are_refused() -> None:
 
 
 def test_an_application_takes_what_workers_report_to_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("admin.consumer.POLL_S", 3600.0)  # so that it looks at the start, and at the end
+    # So that it looks at the start, and at the end.
+    monkeypatch.setattr("admin.control_plane.OF_EVENTS", OF_EVENTS._replace(poll_s=3600.0))
     config = Config(data_dir=str(tmp_path / "data"), admin=Admin(token=TOKEN))
 
     def send(url: str, *deltas: StatisticsDelta) -> None:
@@ -183,7 +201,7 @@ def test_an_application_takes_what_workers_report_to_its_end(tmp_path: Path, mon
             eventually(lambda: client.get("/readyz").json()["components"]["workers"]["state"] == "ok")
             components = client.get("/readyz").json()["components"]
             assert {name: one["state"] for name, one in components.items()} == dict.fromkeys(
-                ("database", "redis", "workers", "events"), "ok"
+                ("database", "redis", "workers", "events", "ledger", "oauth"), "ok"
             )
             assert client.get("/api/workers", headers=fields).json()["workers"][0]["name"] == "w"
             eventually(lambda: summary_of(url)["total"] == 3)
@@ -192,6 +210,19 @@ def test_an_application_takes_what_workers_report_to_its_end(tmp_path: Path, mon
         assert asyncio.run(left(url)) == 0, "what was sent last has been taken when the application has ended"
         with TestClient(make(config, digest)) as client:
             assert stats()["total"] == 6
+
+
+def test_an_access_token_that_is_not_kept_fresh_shows_in_readiness(tmp_path: Path) -> None:
+    config = Config(data_dir=str(tmp_path / "data"), admin=Admin(token=TOKEN))
+    digest = asyncio.run(prepare(config))
+    (tmp_path / "data" / "auth.json").write_text("{")
+    with redis_at(EMBEDDED, tmp_path / "redis") as url:
+        config = msgspec.structs.replace(config, redis=Redis(url=url))
+        with TestClient(make(config, digest)) as client:
+            eventually(lambda: client.get("/readyz").json()["components"]["oauth"]["state"] == "down")
+            ready = client.get("/readyz")
+            assert (ready.status_code, ready.json()["status"]) == (200, "ok"), "it does not decide"
+            assert "auth.json" not in ready.text
 
 
 async def left(url: str) -> int:

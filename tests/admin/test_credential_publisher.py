@@ -136,7 +136,7 @@ def test_a_change_moves_only_what_it_touched(url: str, tmp_path: Path, monkeypat
 
 
 def test_one_edit_of_many_is_published_at_once(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("admin.credential_publisher.CHECK_S", 60.0)
+    monkeypatch.setattr("admin.publishing.CHECK_S", 60.0)
 
     async def story(plane: Plane) -> None:
         ids = await plane.pool.added(*(f"sk-{number}" for number in range(5000)))
@@ -216,7 +216,7 @@ def test_where_tombstones_are_forgotten_all_is_published(url: str, tmp_path: Pat
 def test_what_cannot_be_published_is_told_once_without_its_text(
     url: str, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("admin.credential_publisher.CHECK_S", 0.02)
+    monkeypatch.setattr("admin.publishing.CHECK_S", 0.02)
 
     async def story(plane: Plane) -> None:
         await plane.pool.added("sk-1")

@@ -4,16 +4,19 @@ import asyncio
 import json
 from collections.abc import Iterator
 
+import msgspec
 import pytest
 
 from admin.explanations import Explanations
 from admin.live_log import LiveLog, follow
+from admin.services.failures import WorkersNotAsked
 from loadtests.processes import free_port
+from proxy.key_pool.traces import Trace
 from proxy.shared_state import live_log
 from proxy.shared_state.breaker import Breaker, Guard
 from proxy.shared_state.client import connect
 from proxy.shared_state.live_log_channel import bring_lines
-from proxy.shared_state.questions import EXPLAIN, LISTEN, QuestionFeed
+from proxy.shared_state.questions import EXPLAIN, LATEST, LISTEN, QuestionFeed
 from tests.redis_servers import beside, connected, server, until
 
 KNOWN = {"req-1": [{"request_id": "req-1", "route": "/a"}]}
@@ -49,10 +52,36 @@ def test_the_worker_that_had_the_request_explains_it(url: str) -> None:
     asyncio.run(story())
 
 
-def test_without_redis_nothing_is_known() -> None:
+def test_the_latest_of_all_workers_come_the_newest_first(url: str) -> None:
+    def latest(*began_s: float) -> bytes:
+        traces = [Trace(f"req-{at:g}", "/a", "", "random", 1, at) for at in began_s]
+        return msgspec.json.encode([*traces, {"of": "another version"}, 5])
+
+    async def story() -> None:
+        async with connected(url) as client:
+            guard = Guard(client, Breaker())
+            one = QuestionFeed(client, guard, {LATEST: lambda _: latest(4, 2)})
+            other = QuestionFeed(client, guard, {LATEST: lambda _: latest(3, 1)})
+            older = QuestionFeed(client, guard, {})
+            async with beside(one.follow()), beside(other.follow()), beside(older.follow()):
+
+                async def known() -> bool:
+                    lines = await Explanations(client, guard).latest()
+                    return [found["request_id"] for found in lines] == ["req-4", "req-3", "req-2", "req-1"]
+
+                await until(known)
+
+    asyncio.run(story())
+
+
+def test_without_redis_nobody_can_be_asked() -> None:
     async def story() -> None:
         client = connect(f"redis://127.0.0.1:{free_port()}")
-        assert await Explanations(client, Guard(client, Breaker())).explain(request_id="req-1") is None
+        unasked = Explanations(client, Guard(client, Breaker()))
+        with pytest.raises(WorkersNotAsked):
+            await unasked.explain(request_id="req-1")
+        with pytest.raises(WorkersNotAsked):
+            await unasked.latest()
         await client.aclose()
 
     asyncio.run(story())

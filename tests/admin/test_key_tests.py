@@ -91,6 +91,16 @@ def test_what_is_not_there_and_what_no_route_may_use() -> None:
     asyncio.run(story())
 
 
+def test_a_key_of_a_group_that_there_is_not_is_tested_as_one_of_default() -> None:
+    async def story() -> None:
+        async with bench() as (memory, upstream, tests):
+            upstream.statuses["sk-one"] = [200]
+            memory.keys.add("sk-one", id="key_1", group="gone")
+            assert (await tests.test(id="key_1")).result is SUCCESS
+
+    asyncio.run(story())
+
+
 async def until(holds: Callable[[], object]) -> None:
     async with asyncio.timeout(10):
         while not holds():  # noqa: ASYNC110 - what is waited for has no event
@@ -112,7 +122,7 @@ def filled(memory: KeysMemory, upstream: ModelsUpstream, count: int) -> list[Rec
 
 
 def test_all_are_tested_but_those_that_are_banned_and_never_too_many_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("admin.key_tests.PAGE", 7)
+    monkeypatch.setattr("admin.key_sweeps.PAGE", 7)
 
     async def story() -> None:
         async with bench() as (memory, upstream, tests):
@@ -137,13 +147,29 @@ def test_all_are_tested_but_those_that_are_banned_and_never_too_many_at_once(mon
     asyncio.run(story())
 
 
+def test_a_key_whose_secret_key_is_gone_has_not_passed_and_keeps_no_other_from_its_test() -> None:
+    async def story() -> None:
+        async with bench() as (memory, upstream, tests):
+            memory.keys.add("sk-one", id="key_1")
+            memory.keys.add("sk-two", id="key_2")
+            memory.keys.unreadable.add("key_1")
+            upstream.statuses["sk-two"] = [200]
+            await tests.start()
+            progress = await tests.ended()
+            assert (progress.state, progress.success, progress.failed) == ("done", 1, 1)
+            record = memory.keys.records["key_1"]
+            assert (record.status, record.last_error) == (Status.ACTIVE, "undecryptable")
+
+    asyncio.run(story())
+
+
 def test_it_can_be_cancelled_and_what_is_done_stays_done() -> None:
     async def story() -> None:
         async with bench() as (memory, upstream, tests):
             memory.pool.settings = KeyPool(concurrent_limit=2)
             filled(memory, upstream, 9)
             upstream.gate = asyncio.Event()
-            await tests.start()
+            assert (await tests.start()).total == 9
             await until(lambda: upstream.running == 2)
             progress = await tests.cancel()
             assert (progress.state, progress.total, progress.tested) == ("cancelled", 9, 0)

@@ -54,6 +54,10 @@ class Store(OAuthTokens):
     def __init__(self, database: Database) -> None:
         super().__init__(database, SECRETS)
         self.failing: list[BaseException] = []
+        self.refused = 0
+
+    async def refusals(self) -> int:
+        return self.refused
 
     async def save(self, state: State) -> None:
         if self.failing:
@@ -174,6 +178,62 @@ def test_it_is_refreshed_at_six_hours(play: Play) -> None:
             await plane.oauth.look()
             assert plane.published == ["at-1", "at-2"]
             assert world.provider.asked_with == ["rt-0", "rt-1"]
+
+    play(story)
+
+
+def test_it_is_refreshed_at_once_where_it_is_refused(play: Play) -> None:
+    """And once, though all control planes hear of it."""
+
+    async def story(world: World) -> None:
+        async with world.plane() as plane, world.plane(machine="b") as other:
+            for each in (plane, other):
+                await each.oauth.look()
+            world.clock.now_ms += HOUR_MS
+            for _ in range(3):
+                for each in (plane, other):
+                    await each.oauth.look()
+                    each.store.refused = 5
+            assert plane.published == other.published == ["at-1", "at-2"]
+            assert world.provider.asked_with == ["rt-0", "rt-1"]
+            assert plane.standing == other.standing == (Health.OK, "")
+
+    play(story)
+
+
+def test_a_refused_one_stays_where_there_is_no_other(play: Play, caplog: pytest.LogCaptureFixture) -> None:
+    async def story(world: World) -> None:
+        async with world.plane() as plane:
+            await plane.oauth.look()
+            world.clock.now_ms += HOUR_MS
+            await plane.oauth.look()
+            plane.store.refused = 1
+            world.provider.coming = [Next.FAILS]
+            for _ in range(3):
+                await plane.oauth.look()
+            assert plane.published == ["at-1"]
+            assert len(world.provider.forms) == 2
+            assert plane.standing == (Health.FAILING, "HTTP 500")
+            world.clock.now_ms += 5_000
+            await plane.oauth.look()
+            assert plane.published == ["at-1", "at-2"]
+            assert plane.standing == (Health.OK, "")
+
+    play(story)
+    assert caplog.messages == ["oauth: not refreshed, what access token there is stays in use: HTTP 500"]
+
+
+def test_a_refused_one_without_a_refresh_token_is_left_alone(play: Play) -> None:
+    async def story(world: World) -> None:
+        async with world.plane(None) as plane:
+            plane.write(api_key="fk-0", expires_at=NOW_MS + 8 * HOUR_MS)
+            world.clock.now_ms = int(plane.path.stat().st_mtime * 1000) + HOUR_MS
+            plane.write(api_key="fk-0", expires_at=world.clock.now_ms + 8 * HOUR_MS)
+            await plane.oauth.look()
+            plane.store.refused = 1
+            await plane.oauth.look()
+            assert plane.published == ["fk-0"]
+            assert plane.standing == (Health.OK, "")
 
     play(story)
 

@@ -16,8 +16,10 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from admin.app import create_app
-from admin.rules.attempts import Attempts
-from proxy.config import KeyPool, PoolGroup, Route
+from admin.rules.access_tokens import RANDOM_BYTES, QuotaType, text_of
+from proxy.config import BalancePreset, BalanceQuery, KeyPool, PoolGroup, Route
+from proxy.rules.access_tokens import Unit
+from proxy.rules.attempts import Attempts
 from tests.admin.api import AUTHORIZED, TOKEN, TOKEN_HASH, there
 from tests.admin.counted import delta, row, worker
 from tests.admin.memory import Memory, Stored, Worker
@@ -40,7 +42,14 @@ SETTINGS = settings(max_examples=20, phases=[Phase.generate], suppress_health_ch
 SECRETS = {"token": TOKEN, "password": TOKEN}
 KEYS = ["key_1", "key_2"]
 GROUPS = ["main", "freebies"]
+TOKENS = {f"tok_{number}": text_of(bytes([number]) * RANDOM_BYTES) for number in (1, 2)}
 PREFIXES = ["/p1", "/p2/x", "/", "/batch-delete"]
+
+TOKEN_BODIES = [
+    {"ws_id": "w", "email": "e@x.test", "operation": "add", "days": 3, "quota_type": "hybrid", "unit": "tokens"},
+    {"operation": "unlimited", "quota_type": "count", "quota_operation": "set", "quota_amount": 5, "unit": "requests"},
+]
+OF_LISTS = {"routes": ["/p1"], "models": ["gpt-4o*"], "networks": ["10.0.0.0/8"]}
 
 Case = Any
 
@@ -61,10 +70,16 @@ def something_there() -> None:
     MEMORY.statistics.deltas = [delta(row(s2xx=3, s4xx=1), row("", "", no_route=1), at_s=MEMORY.statistics.now_s)]
     MEMORY.workers.workers = [Worker(worker(), alive=True)]
     MEMORY.about_keys.clear()
-    MEMORY.about_keys.pool.settings = KeyPool(groups={group: PoolGroup() for group in GROUPS})
+    MEMORY.about_keys.pool.settings = KeyPool(
+        groups={group: PoolGroup() for group in GROUPS},
+        balance_queries={"factory": BalanceQuery(preset=BalancePreset.FACTORY)},
+    )
     MEMORY.about_keys.explanations.known["known"] = {"route": "/p1"}
     for number, key in enumerate(KEYS):
         MEMORY.about_keys.keys.add(f"sk-{number:030}", id=key, group="main", requests=3, successes=2, last_used_at=5)
+    MEMORY.about_tokens.clear()
+    for name, text in TOKENS.items():
+        MEMORY.about_tokens.tokens.put(name, text, 10, quota_type=QuotaType.COUNT, unit=Unit.REQUESTS)
     for prefix in PREFIXES:
         MEMORY.routes.stored[prefix] = Stored(prefix, Route(target="https://x.test"), 0, 0)
         MEMORY.versions.record("token", "a test")
@@ -81,7 +96,8 @@ def hits(draw: st.DrawFn, cases: st.SearchStrategy[Case]) -> Case:
         parameters["number"] = draw(st.integers(1, len(PREFIXES)))
     if parameters and "prefix" in parameters:
         parameters["prefix"] = draw(st.sampled_from([prefix for prefix in PREFIXES if prefix != "/"]))
-    for name, known_ones in (("key_id", KEYS), ("group_id", GROUPS), ("request_id", ["known"])):
+    known_names = {"key_id": KEYS, "group_id": GROUPS, "request_id": ["known"], "token": [*TOKENS, *TOKENS.values()]}
+    for name, known_ones in known_names.items():
         if parameters and name in parameters:
             parameters[name] = draw(st.sampled_from(known_ones))
     if case.query and "against" in case.query:
@@ -95,7 +111,9 @@ def hits(draw: st.DrawFn, cases: st.SearchStrategy[Case]) -> Case:
             "poolGroup": draw(st.sampled_from(GROUPS)),
             "ids": draw(st.lists(st.sampled_from(KEYS), min_size=1)),
             "id": f"g{draw(st.integers(0))}",
+            **draw(st.sampled_from(TOKEN_BODIES)),
             **SECRETS,
+            **OF_LISTS,
         }
         case.body.update({name: known[name] for name in case.body.keys() & known.keys()})
         for name in case.body.keys() - names_in(case.operation):

@@ -10,7 +10,8 @@ import pytest
 
 from admin.database import Database, DatabaseDown, open_database
 from admin.migrations import migrate
-from admin.publisher import CHECK_S, Publisher
+from admin.publisher import Publisher
+from admin.publishing import CHECK_S
 from admin.services.edits import Editor
 from admin.services.routes import Routes
 from admin.services.versions import Versions
@@ -127,7 +128,7 @@ def test_an_edit_is_published_at_once(url: str, tmp_path: Path, monkeypatch: pyt
             await plane.routes.create("/b", ROUTE, "test")
             await plane.shows("/a", "/b", within_s=DEADLINE_S)
 
-    monkeypatch.setattr("admin.publisher.CHECK_S", 60.0)
+    monkeypatch.setattr("admin.publishing.CHECK_S", 60.0)
     play(url, tmp_path, story)
 
 
@@ -205,7 +206,7 @@ def test_what_cannot_be_published_is_told_once_and_published_later(
         ]
         assert caplog.records[0].exc_info is None
 
-    monkeypatch.setattr("admin.publisher.CHECK_S", 0.02)
+    monkeypatch.setattr("admin.publishing.CHECK_S", 0.02)
     play(url, tmp_path, story)
 
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from admin import sources
@@ -15,7 +16,7 @@ from admin.services.key_pool import KeyPoolSettings
 from admin.services.routes import KEY_POOL_LAST_APPLIED, LAST_APPLIED, Routes, last_applied
 from admin.services.settings import Settings
 from admin.services.versions import Versions
-from proxy.config import ConfigError, Forwarded, KeyPool, PoolGroup, Route
+from proxy.config import ConfigError, CredentialSource, Forwarded, KeyPool, PoolGroup, Route
 
 A, B = Route(target="http://a.example"), Route(target="http://b.example", forwarded=Forwarded.REPLACE)
 
@@ -145,5 +146,24 @@ def test_a_key_pool_that_cannot_be_read_is_refused_in_one_line(tmp_path: Path, n
         await stored.settings.put(name, '{"of_a_newer_version": 1}')
         with pytest.raises(ConfigError, match=r"^database: key_pool: [^\n]+$"):
             await sources.apply_file({}, stored.routes, KeyPool())
+
+    play(tmp_path, story)
+
+
+def test_a_route_of_a_group_that_there_is_not_is_told_and_through_the_api_refused(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    pooled = Route(target="http://a.example", credential=CredentialSource.POOL, pool_groups=("main", "default"))
+
+    async def story(stored: Stored) -> None:
+        await stored.apply({"/a": pooled})
+        assert "route /a names pool group main" in caplog.text
+        with pytest.raises(ConfigError, match=r"^routes\./b\.pool_groups: there is no pool group main$"):
+            await stored.routes.create("/b", pooled, "token")
+        await stored.routes.update("/a", lambda route: msgspec.structs.replace(route, preserve_host=True), "token")
+        caplog.clear()
+        await sources.apply_file({"/a": pooled}, stored.routes, KeyPool(groups={"main": PoolGroup()}))
+        assert "pool group main" not in caplog.text
+        await stored.routes.create("/b", pooled, "token")
 
     play(tmp_path, story)

@@ -4,9 +4,10 @@ import asyncio
 from typing import Any
 
 import pytest
+from aiohttp import web
 
-from admin.rules.key_calls import call
-from admin.upstream_calls import Answered, UpstreamCalls
+from admin.rules.key_calls import Call, call
+from admin.upstream_calls import BODY_BYTES_MAX, Answered, UpstreamCalls
 from loadtests.processes import free_port
 from proxy.config import CredentialSource, Route
 from tests.admin.models_upstream import models_upstream
@@ -36,6 +37,7 @@ def test_an_answer_is_its_status_and_redirections_are_not_followed() -> None:
             route = Route(target=upstream.url, credential=CredentialSource.POOL)
             found: list[Any] = [await calls.ask(call(route, SECRET), 5) for _ in range(4)]
             await calls.close()
+        found = [answered._replace(body=b"") for answered in found]
         assert found == [Answered(200), Answered(302), Answered(429), Answered(0, "no_answer")]
         assert upstream.asked[SECRET] == 5, "aiohttp sends a GET anew whose connection ends"
 
@@ -70,3 +72,29 @@ def test_silence_is_a_timeout() -> None:
             return found
 
     assert asyncio.run(story()) == Answered(0, "timeout")
+
+
+def test_a_body_that_comes_in_pieces_is_read_whole_up_to_a_bound() -> None:
+    async def story() -> None:
+        async def answer(request: web.Request) -> web.StreamResponse:
+            response = web.StreamResponse()
+            await response.prepare(request)
+            for _ in range(int(request.query["pieces"])):
+                await response.write(b"x" * 1000)
+                await asyncio.sleep(0)
+            return response
+
+        app = web.Application()
+        app.router.add_get("/", answer)
+        runner = web.AppRunner(app)
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        calls = UpstreamCalls(allow_private_targets=True)
+        for pieces, expected in ((5, 5000), (1000, BODY_BYTES_MAX)):
+            url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+            found = await calls.ask(Call(url=f"{url}/?pieces={pieces}", fields={}, target=url, tls=None), 5)
+            assert (found.status, len(found.body)) == (200, expected)
+        await calls.close()
+        await runner.cleanup()
+
+    asyncio.run(story())

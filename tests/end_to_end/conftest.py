@@ -6,7 +6,7 @@ test that caused one is the test that fails.
 
 import contextlib
 import socket
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import Any
 
 import pytest
@@ -14,7 +14,7 @@ import pytest
 from loadtests import fake_provider, fake_upstream
 from loadtests.fake_provider import FakeProvider
 from loadtests.fake_upstream import UpstreamInThread
-from tests.end_to_end import websocket_upstream
+from tests.end_to_end import metering, websocket_upstream
 from tests.end_to_end.certificates import Certificates
 from tests.end_to_end.harness import (
     BODY_BYTES_MAX,
@@ -26,6 +26,7 @@ from tests.end_to_end.harness import (
     Seen,
 )
 from tests.end_to_end.key_pool import Pool, Pools, configuration
+from tests.end_to_end.metering import Metering
 from tests.end_to_end.relay_process import Relay
 from tests.end_to_end.system import System
 from tests.end_to_end.waiting import eventually
@@ -169,9 +170,36 @@ def fixture_pool(pools: Pools) -> Pool:
     return pools.new()
 
 
+@pytest.fixture(name="metering", scope="session")
+def fixture_metering(
+    farm: RelayFarm,
+    provider: FakeProvider,
+    upstream: UpstreamInThread,
+    websockets: WebSocketUpstream,
+    places: Places,
+) -> Metering:
+    """The system that most tests of access tokens share: two workers, and tokens for each test."""
+    system = System(farm.directory(), metering.configuration(provider, upstream, websockets, places))
+    farm.adopt(system)
+    eventually(system.admin_answers, 15, what="the admin API")
+    metered = Metering(system, provider)
+    metered.begin()
+    return metered
+
+
 @pytest.fixture(name="seen")
 def fixture_seen(upstream: UpstreamInThread) -> Seen:
     return Seen(upstream)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A failure shows the end of what the test's own relays have printed."""
+    report = yield
+    farm = getattr(item, "funcargs", {}).get("farm")
+    if report.failed and farm is not None:
+        report.sections += [(f"output of {relay.directory.name}", relay.tail()) for relay in farm.alive[-2:]]
+    return report
 
 
 @pytest.fixture(autouse=True)

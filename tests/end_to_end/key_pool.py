@@ -10,7 +10,6 @@ import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 from loadtests.fake_provider import FakeProvider
@@ -56,22 +55,6 @@ def routes(provider: FakeProvider, groups: int = GROUPS) -> dict[str, Any]:
 def configuration(provider: FakeProvider, groups: int = GROUPS, **key_pool: Any) -> dict[str, Any]:
     server = {"workers": WORKERS, "access_log": True}
     return {"server": server, "key_pool": {**SETTINGS, **key_pool}, "routes": routes(provider, groups)}
-
-
-@contextlib.contextmanager
-def serving(
-    directory: Path, settings: Mapping[str, Any], environment: Mapping[str, str] | None = None
-) -> Iterator[System]:
-    """A system whose admin API answers. On leaving it is ended, and its output is searched."""
-    system = System(directory, settings, environment=environment)
-    system.start()
-    try:
-        eventually(system.admin_answers, 15, what="the admin API")
-        yield system
-        system.stop()
-    finally:
-        if system.process is not None and system.process.poll() is None:
-            system.kill()
 
 
 class Pool:

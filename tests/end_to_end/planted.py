@@ -13,6 +13,7 @@ from typing import Any
 from cryptography.fernet import Fernet
 
 from loadtests.fake_provider import TOKEN_PATH, FakeProvider
+from loadtests.fake_provider_balances import SUBSCRIPTION_USAGE
 from loadtests.fake_provider_keys import Behaviour, Does
 from tests.end_to_end.calls import ANTHROPIC, GEMINI, OPENAI, Call
 from tests.end_to_end.canaries import Canaries
@@ -72,7 +73,15 @@ class Planted:
         }
         routes["/refused"] = {**routes["/pool/openai"], "target": "http://127.0.0.1:1"}
         server_settings = {"workers": WORKERS, "access_log": True, "log_level": "debug", "stats_path": "/stats"}
-        return {"server": server_settings, "key_pool": {**SETTINGS, "groups": {}}, "routes": routes}
+        query = {
+            "url": f"{self.provider.url}{SUBSCRIPTION_USAGE}?key={{key}}",
+            "method": "POST",
+            "headers": {"authorization": "Bearer {key}"},
+            "body": {"useCache": True, "key": "{key}"},
+            "used": "/usage/standard/orgTotalTokensUsed",
+        }
+        key_pool = {**SETTINGS, "groups": {}, "balance_queries": {"own": query}}
+        return {"server": server_settings, "key_pool": key_pool, "routes": routes}
 
     def _environment(self, redis_url: str) -> dict[str, str]:
         fixed, refresh = self.canaries.plant("fixed"), self.canaries.plant("oauth")

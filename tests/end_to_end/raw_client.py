@@ -92,6 +92,7 @@ class RawClient:
             plain.close()
             raise
         self._buffer = bytearray()
+        self._sent = b""  # the beginning of what was sent last
 
     def __enter__(self) -> Self:
         return self
@@ -110,6 +111,7 @@ class RawClient:
         self.socket.close()
 
     def send(self, data: bytes) -> None:
+        self._sent = data[:200]
         self.socket.sendall(data)
 
     def request(
@@ -208,6 +210,9 @@ class RawClient:
     def _receive_or_raise(self) -> None:
         try:
             more = self._receive()
+        except TimeoutError:
+            text = f"no byte within {DEADLINE_S} s, after {self._sent!r} was sent and {bytes(self._buffer)!r} came"
+            raise TimeoutError(text) from None
         except ConnectionResetError:
             raise ClosedEarlyError(bytes(self._buffer), BodyEnd.RESET) from None
         except ssl.SSLEOFError:

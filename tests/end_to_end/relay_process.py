@@ -16,7 +16,7 @@ import yaml
 
 from loadtests.processes import free_port
 from tests.end_to_end.process_tree import descendants, is_alive, pss_bytes
-from tests.end_to_end.raw_client import ClosedEarlyError, RawClient, Response
+from tests.end_to_end.raw_client import RawClient, Response
 from tests.end_to_end.waiting import eventually
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -72,6 +72,7 @@ class Relay:
         self.output_file = directory / "output.log"
         self.process: subprocess.Popen[bytes] | None = None
         self._checked_chars = 0
+        self._told_to_stop = False
 
     @property
     def url(self) -> str:
@@ -88,6 +89,7 @@ class Relay:
     def launch(self) -> None:
         """Start it without waiting for it."""
         self.write_configuration()
+        self._told_to_stop = False
         environment = {"PATH": "/usr/bin:/bin", "HOME": str(self.directory), "PYTHONPATH": str(REPOSITORY)}
         with self.output_file.open("ab") as output:
             self.process = subprocess.Popen(
@@ -111,11 +113,12 @@ class Relay:
                 if self.configuration["server"].get("http") == "2":
                     return True  # the raw client speaks HTTP/1.1 only
                 return client.request("GET", f"{self.health_prefix}/healthz").status == 200
-        except (ConnectionRefusedError, ConnectionResetError, ClosedEarlyError):
-            return False  # whoever looked whether the address is free had it last
+        except ConnectionRefusedError:  # and nothing else: who is let in is answered
+            return False
 
     def signal(self, number: signal.Signals) -> None:
         assert self.process is not None
+        self._told_to_stop = self._told_to_stop or number is signal.SIGTERM
         self.process.send_signal(number)
 
     def wait(self, deadline_s: float = STOP_DEADLINE_S) -> int:
@@ -124,10 +127,13 @@ class Relay:
         return self.process.wait(timeout=deadline_s)
 
     def stop(self) -> None:
-        """End it as an operator does, and assert that its end and its output are as they should be."""
+        """End it as an operator does, and assert that its end and its output are as they should be.
+
+        One that has been told to stop is not told again: a second signal cuts the drain short.
+        """
         assert self.process is not None
         family = self.pids()
-        if self.process.poll() is None:
+        if self.process.poll() is None and not self._told_to_stop:
             self.signal(signal.SIGTERM)
         try:
             status = self.wait()

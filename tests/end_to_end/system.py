@@ -1,17 +1,22 @@
 """The whole system of one machine, `relaygate serve`, with an admin client."""
 
+import contextlib
 import json
 import ssl
+import time
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from loadtests.processes import family, free_port
 from tests.end_to_end.relay_process import Relay
+from tests.end_to_end.waiting import eventually
 
 TOKEN = "an admin token for tests only"
+LOGGED_S = 0.3
+"""The access log is written ten times a second."""
 
 
 class Answer(NamedTuple):
@@ -61,3 +66,23 @@ class System(Relay):
         """Those of its processes whose command line holds `pattern`."""
         assert self.process is not None
         return set(family(self.process.pid, pattern))
+
+
+@contextlib.contextmanager
+def serving(
+    directory: Path, settings: Mapping[str, Any], environment: Mapping[str, str] | None = None
+) -> Iterator[System]:
+    """A system whose admin API answers. On leaving it is ended, and its output is searched."""
+    system = System(directory, settings, environment=environment)
+    system.start()
+    try:
+        eventually(system.admin_answers, 15, what="the admin API")
+        yield system
+        system.stop()
+    except BaseException:
+        time.sleep(LOGGED_S)
+        print(system.tail())  # pytest shows it with the failure
+        raise
+    finally:
+        if system.process is not None and system.process.poll() is None:
+            system.kill()

@@ -92,7 +92,7 @@ def ask_wrongly(planted: Planted, keys: list[str]) -> None:
 
 
 def read_everything(planted: Planted) -> None:
-    """Every GET of the OpenAPI document, each parameter with whatever it may be; and tests of keys."""
+    """Every GET of the OpenAPI document, each parameter with whatever it may be; tests of keys and balances."""
     rows = listed(planted)
     request_id = "nobody"
     for where, answer in planted.answers:
@@ -105,10 +105,19 @@ def read_everything(planted: Planted) -> None:
         if "get" in operations and not TELLS_SECRETS.search(path) and not ENDLESS.search(path):
             for value in wanted if "{" in path else [""]:
                 planted.admin("GET", re.sub(r"\{[^}]+\}", value, path))
+    sync_balances(planted)
     for row in rows:
         planted.admin("POST", f"/admin/keys/{row['id']}/test")
     planted.admin("POST", "/admin/keys/test-all")
     planted.answers.append(("GET /stats of the relay", planted.system.get("/stats").body))
+
+
+def sync_balances(planted: Planted) -> None:
+    """Those of keys that the provider does not know are refused in words that have the key in them."""
+    path = "/admin/token/sync"
+    planted.admin("POST", path)
+    eventually(lambda: b'"running"' not in planted.admin("GET", path), what="the end of the sync")
+    planted.admin("GET", "/admin/token/usage?limit=100")
 
 
 def listed(planted: Planted) -> list[dict[str, Any]]:
@@ -135,6 +144,7 @@ def assert_planted(planted: Planted, keys: list[str], exported: bytes) -> None:
     assert planted.canaries.secrets["fixed"] in used
     assert any(key.startswith("access-") for key in used), "OAuth was not used"
     assert set(keys) <= used
+    assert {key for _, key in planted.provider.balances_asked} >= {*keys, planted.canaries.secrets["key-odd"]}
     assert {find.name for find in planted.canaries.in_bytes(exported, "export")} >= {"key-good"}
     assert len(planted.commands) > 1000
     assert any(LIVE_LOG in where and b"/pool/openai" in answer for where, answer in planted.answers)

@@ -58,5 +58,20 @@ def test_a_request_that_found_no_credential_is_known(pool: Pool) -> None:
     assert "no_credential" in json.dumps(explained(pool, request_id(response)))
 
 
+def test_the_latest_requests_of_all_workers_are_told(pool: Pool) -> None:
+    (key,) = pool.add(1)
+    with pool.client_of_each_worker() as clients:
+        wanted = [request_id(pool.ask(client=client)) for client in clients]
+
+    def told() -> Any:
+        path = f"/admin/logs/history?limit=2&key={pool.id_of(key)}&status=2xx&route=/{pool.number}/openai"
+        answer = pool.system.admin("GET", path)
+        assert answer.status == 200, answer
+        assert CANARY not in json.dumps(answer.body)
+        return [line["request_id"] for line in answer.body["data"]] == wanted[::-1]
+
+    eventually(told, what="the lines of both workers")
+
+
 def test_an_unknown_request_is_404(pool: Pool) -> None:
     assert pool.system.admin("GET", "/admin/explain/nobodys-request").status == 404

@@ -6,19 +6,23 @@ what comes after it is in `test_key_pool_endings.py`.
 
 import time
 
+import brotli
 import pytest
 
 from loadtests.fake_provider_keys import Behaviour, Does, Tells
 from loadtests.fake_requests import Ending
-from tests.end_to_end.calls import ANTHROPIC, GEMINI, OPENAI, Call, bad
+from proxy.config import KeyPool
+from tests.end_to_end.calls import ANTHROPIC, GEMINI, HEADERS, OPENAI, Call, bad
 from tests.end_to_end.key_pool import HASTY_S, WORKERS, Pool
 from tests.end_to_end.waiting import eventually, never
 
 LONG_S = 60.0
 KNOWN_S = 0.1
+RETRY_MAX = KeyPool().retry_max
 FAILURES = [
     Behaviour(Does.PAYMENT_REQUIRED),
     Behaviour(Does.UNAUTHORIZED),
+    Behaviour(Does.EXPIRED),
     Behaviour(Does.FORBIDDEN),
     Behaviour(Does.RATE_LIMITED, for_s=LONG_S),
     Behaviour(Does.OUT_OF_QUOTA),
@@ -56,6 +60,27 @@ def test_nobody_notices_keys_that_fail(pool: Pool, call: Call, failure: Behaviou
     assert pool.used(first)
     assert pool.used(second)
     assert {each.key for each in pool.provider.with_marker(told[-1].marker)} <= {first, second, good}
+
+
+@pytest.mark.parametrize("coding", [b"gzip", b"br", b"zstd"])
+def test_what_an_error_says_is_read_in_each_coding(pool: Pool, coding: bytes) -> None:
+    """By its status, Anthropic's empty balance is a mistake of the client's."""
+    spent, _ = pool.add(2)
+    pool.plan([spent], Behaviour(Does.OUT_OF_QUOTA))
+    fields = [*HEADERS, (b"accept-encoding", coding)]
+    with pool.client_of_each_worker() as clients:
+        told = [pool.ask(ANTHROPIC, client=client, headers=fields).status for client in clients for _ in range(2)]
+    assert told == [200] * len(told)
+    assert pool.used(spent)
+    eventually(lambda: pool.status_of(spent) == "banned", what="the ban in the list of keys")
+
+
+def test_an_error_that_is_relayed_keeps_its_coding(pool: Pool) -> None:
+    (key,) = pool.add(1)
+    pool.plan([key], Behaviour(Does.FORBIDDEN))
+    answer = pool.ask(headers=[*HEADERS, (b"accept-encoding", b"br")])
+    assert (answer.status, answer.values("content-encoding")) == (403, [b"br"])
+    assert b"This request is not allowed." in brotli.decompress(answer.body)
 
 
 def test_nobody_notices_that_all_but_one_fail_in_different_ways(pool: Pool) -> None:
@@ -100,20 +125,20 @@ def test_failures_that_are_not_in_a_row_ban_nobody(pool: Pool) -> None:
     A failure takes a moment to be known to the worker that has the success, or it would not end the row there.
     """
     (key,) = pool.add(1)
-    again = [Behaviour(Does.FORBIDDEN, times=2), Behaviour(times=1)]
+    again = [Behaviour(Does.EXPIRED, times=2), Behaviour(times=1)]
     pool.plan([key], *again * 4)
     statuses = []
     for _ in range(12):
         statuses.append(pool.ask().status)
         time.sleep(KNOWN_S)
-    assert statuses == [403, 403, 200] * 4
+    assert statuses == [401, 401, 200] * 4
     assert pool.status_of(key) == "active"
 
 
 def test_failures_in_a_row_ban_over_all_workers(pool: Pool) -> None:
     """Two on one worker and one on the other are three."""
     failing, _ = pool.add(2)
-    pool.plan([failing], Behaviour(Does.FORBIDDEN))
+    pool.plan([failing], Behaviour(Does.EXPIRED))
     with pool.client_of_each_worker() as clients:
         while len(pool.used(failing)) < 3:
             for client in clients:
@@ -135,6 +160,20 @@ def test_a_clients_mistakes_ban_nobody_and_are_sent_once(pool: Pool, call: Call)
     never(lambda: "banned" in map(pool.status_of, keys), 1.5, what="a ban")
     assert bad(pool.crowd(call, clients=4)) == []
     assert all(pool.provider.uses()[key] for key in keys)
+
+
+@pytest.mark.parametrize("call", [OPENAI, ANTHROPIC], ids=named)
+def test_a_client_who_asks_for_what_is_forbidden_bans_nobody(pool: Pool, call: Call) -> None:
+    keys = pool.add(RETRY_MAX + 2)
+    pool.plan(keys, Behaviour(Does.FORBIDDEN, model="forbidden"))
+    forbidden = call._replace(document={**call.document, "model": "forbidden"})
+    told = pool.crowd(forbidden, clients=4, each=5)
+    assert {each.response.status for each in told} == {403}
+    assert [len(pool.provider.with_marker(each.marker)) for each in told] == [1 + RETRY_MAX] * len(told)
+    never(lambda: "banned" in map(pool.status_of, keys), 1.5, what="a ban")
+    told = pool.crowd(call)
+    assert bad(told) == []
+    assert {asked.key for each in told for asked in pool.provider.with_marker(each.marker)} == set(keys)
 
 
 def test_a_model_that_one_key_has_not_is_no_fault_for_the_others(pool: Pool) -> None:

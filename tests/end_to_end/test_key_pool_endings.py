@@ -13,8 +13,9 @@ from loadtests.fake_provider_keys import Behaviour, Does
 from loadtests.fake_provider_requests import MARKER
 from loadtests.fake_requests import Ending
 from tests.end_to_end.calls import ANTHROPIC, GEMINI, HEADERS, OPENAI, Call, bad
-from tests.end_to_end.key_pool import BODY_BYTES_MAX, Pool, configuration, serving
+from tests.end_to_end.key_pool import BODY_BYTES_MAX, Pool, configuration
 from tests.end_to_end.raw_client import BodyEnd, ClosedEarlyError, Response
+from tests.end_to_end.system import serving
 from tests.end_to_end.waiting import eventually, never
 
 CALLS = [call for plain in (OPENAI, ANTHROPIC, GEMINI) for call in (plain, plain.streamed())]

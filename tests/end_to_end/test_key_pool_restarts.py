@@ -11,9 +11,10 @@ import pytest
 from loadtests.fake_provider import FakeProvider
 from loadtests.fake_provider_keys import Behaviour, Does
 from tests.end_to_end.calls import bad
-from tests.end_to_end.key_pool import Pool, configuration, serving
+from tests.end_to_end.key_pool import Pool, configuration
 from tests.end_to_end.process_tree import is_alive
 from tests.end_to_end.raw_client import ClosedEarlyError
+from tests.end_to_end.system import serving
 from tests.end_to_end.waiting import eventually
 
 REDIS = r"redis-server|valkey-server"

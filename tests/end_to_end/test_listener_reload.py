@@ -33,6 +33,9 @@ from tests.end_to_end.websocket_upstream import WebSocketUpstream
 ENOUGH = 100
 """Answers that a load must have had before and after the event under test."""
 RETIREMENT_DEADLINE_S = 30.0
+LOADED_S = 6.0
+"""How long a relay under load keeps an idle connection: clients that a busy machine stops for over a second would else
+find theirs closed, as they should."""
 
 
 @pytest.fixture(name="pair")
@@ -52,9 +55,9 @@ Start = Callable[..., Relay]
 
 @pytest.fixture(name="start")
 def fixture_start(farm: RelayFarm, certificates: Certificates, upstream: UpstreamInThread, pair: Pair) -> Start:
-    def start(workers: int = 2, protocol: str = "http/1.1", **routes: str) -> Relay:
+    def start(workers: int = 2, protocol: str = "http/1.1", header_timeout_s: float = 1, **routes: str) -> Relay:
         configuration: dict[str, Any] = {
-            "server": {"workers": workers, "header_timeout_s": 1, "drain_timeout_s": 10},
+            "server": {"workers": workers, "header_timeout_s": header_timeout_s, "drain_timeout_s": 10},
             "tls": {"certificate": str(pair.certificate), "key": str(pair.key)},
             "routes": {"/up": upstream.url, **{f"/{name}": target for name, target in routes.items()}},
         }
@@ -85,7 +88,7 @@ def test_a_renewed_certificate_is_shown_and_no_request_is_lost(
     farm: RelayFarm, certificates: Certificates, start: Start, pair: Pair
 ) -> None:
     """Under the same name, with clients that keep their connections and clients that come and go; twice."""
-    relay = start()
+    relay = start(header_timeout_s=LOADED_S)
     load = Load(relay, "/up/echo", clients=6, passers_by=3)
     with load.running():
         for number in range(2):
@@ -161,7 +164,8 @@ def test_a_request_on_a_connection_of_a_retired_worker_uses_the_new_configuratio
             relay.configuration["routes"] = {f"/new{number}": upstream.url}
             relay.write_configuration()
             relay.signal(signal.SIGHUP)
-            eventually(lambda reloads=reloads: relay.output().count("configuration reloaded") == reloads, 20)  # type: ignore[misc]
+            # Or more: of two signals at once uvloop may hand one over twice, once from its pipe and once from Python.
+            eventually(lambda reloads=reloads: relay.output().count("configuration reloaded") >= reloads, 20)  # type: ignore[misc]
         client.read_body(response)
         assert response.body.count(b"\n\n") == 60
         last = client.request("GET", "/new1/echo")
@@ -223,7 +227,7 @@ def test_where_new_workers_do_not_start_the_old_ones_go_on(
     farm: RelayFarm, start: Start, certificates: Certificates, pair: Pair
 ) -> None:
     """OpenSSL takes a key on P-521, the listener's TLS library does not; and then a good one is taken again."""
-    relay = start()
+    relay = start(header_timeout_s=LOADED_S)
     before = workers_of(relay)
     unusable(certificates.good, pair)
     load = Load(relay, "/up/echo", clients=4, passers_by=2)
@@ -257,7 +261,7 @@ def test_other_settings_of_the_listener_are_taken_the_same_way(
     farm: RelayFarm, certificates: Certificates, start: Start
 ) -> None:
     """Here: which versions of HTTP are offered, and whether clients must have a certificate."""
-    relay = start()
+    relay = start(header_timeout_s=LOADED_S)
     old = workers_of(relay)
     relay.configuration["server"]["http"] = "1"
     relay.configuration["tls"]["client_ca"] = str(certificates.ca)

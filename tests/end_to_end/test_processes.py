@@ -124,6 +124,22 @@ def test_a_reload_reaches_a_worker_that_is_just_starting(farm: RelayFarm, upstre
     farm.stop(relay)
 
 
+def test_the_start_says_which_route_has_no_key_which_may_come_with_a_reload(
+    upstream: UpstreamInThread, tmp_path: Path
+) -> None:
+    fixed = {"target": upstream.url, "credential": "fixed"}
+    relay = Relay(tmp_path, {"server": {"workers": 2}, "routes": {"/fixed": fixed, "/up": upstream.url}})
+    relay.start()
+    assert relay.output().count("credentials.api_key is not set: requests of /fixed (") == 1
+    assert (relay.get("/fixed/echo").status, relay.get("/up/echo").status) == (503, 200)
+    relay.configuration["credentials"] = {"api_key": "k"}
+    relay.write_configuration()
+    relay.signal(signal.SIGHUP)
+    eventually(lambda: {relay.get("/fixed/echo").status for _ in range(10)} == {200}, what="the key in each worker")
+    assert relay.output().count("credentials.api_key is not set") == 1
+    relay.stop()
+
+
 def test_one_that_is_told_to_stop_while_workers_start_stops(upstream: UpstreamInThread, tmp_path: Path) -> None:
     for number in range(5):
         directory = tmp_path / str(number)

@@ -11,6 +11,7 @@ import pytest
 from loadtests.fake_upstream import UpstreamInThread
 from tests.end_to_end.process_tree import is_alive
 from tests.end_to_end.raw_client import ClosedEarlyError
+from tests.end_to_end.relay_process import START_DEADLINE_S
 from tests.end_to_end.system import System
 from tests.end_to_end.waiting import eventually
 
@@ -122,8 +123,8 @@ def test_the_first_start_makes_a_token_and_prints_it_once(tmp_path: Path) -> Non
     system = System(tmp_path, {"routes": {}}, environment={"ADMIN_TOKEN": ""})
     system.start()
     try:
-        token = eventually(lambda: [word for word in system.output().split() if word.startswith("rga_")])[0]
-        eventually(system.admin_answers, 10)
+        eventually(system.admin_answers, START_DEADLINE_S, what="the admin API")
+        (token,) = [word for word in system.output().split() if word.startswith("rga_")]
         assert system.admin("GET", "/api/mappings", token=token).status == 200
         system.stop()
         system.start()

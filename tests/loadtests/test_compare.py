@@ -35,7 +35,19 @@ EVERY_CASE = [
     "slow",
 ]
 
-OWN_CASES = ["statistics-cost", "routes-10000", "key-pool", "edit-visible", "cold-start", "serve-memory"]
+OWN_CASES = [
+    "statistics-cost",
+    "routes-10000",
+    "key-pool",
+    "metering",
+    "usage-reading",
+    "metering-rate",
+    "metering-lone",
+    "ledger-lag",
+    "edit-visible",
+    "cold-start",
+    "serve-memory",
+]
 
 
 @pytest.mark.parametrize(

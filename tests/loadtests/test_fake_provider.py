@@ -15,6 +15,7 @@ import pytest
 
 from loadtests.fake_answers import PROMPT_TOKENS, answer_words
 from loadtests.fake_provider import TOKEN_PATH, FakeProvider, running
+from loadtests.fake_provider_balances import CHAT_USAGE, SUBSCRIPTION_USAGE, Allowance
 from loadtests.fake_provider_keys import Behaviour, Does, Tells
 from loadtests.fake_provider_requests import MARKER
 from loadtests.fake_requests import Ending
@@ -264,3 +265,19 @@ def test_it_is_controlled_from_another_process() -> None:
         finally:
             process.terminate()
     assert process.returncode == 0
+
+
+@pytest.mark.parametrize(("method", "path"), [("GET", CHAT_USAGE), ("POST", SUBSCRIPTION_USAGE)])
+def test_a_key_is_told_what_it_has_used(provider: FakeProvider, method: str, path: str) -> None:
+    provider.allowances["good"] = Allowance(used=5, total=20)
+    answered = ask(provider, path, {"useCache": True}, method, authorization="Bearer good")
+    usage = answered.json()["usage"]
+    assert answered.status == 200
+    assert (usage["standard"]["orgTotalTokensUsed"], usage["standard"]["totalAllowance"]) == (5, 20)
+    assert usage["startDate"] < usage["endDate"]
+    assert ask(provider, path, None, method, authorization="Bearer bad").status == 401
+    assert ask(provider, path, None, "PUT", authorization="Bearer good").status == 405
+    provider.moved.add(path)
+    assert ask(provider, path, None, method, authorization="Bearer good").status == 404
+    assert provider.balances_asked == [(path, "good"), (path, "bad"), (path, "good"), (path, "good")]
+    assert provider.asked == []

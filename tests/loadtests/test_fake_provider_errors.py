@@ -11,6 +11,7 @@ NOW_UNIX_S = 1_763_718_000.25
 ERRORS = [
     Does.PAYMENT_REQUIRED,
     Does.UNAUTHORIZED,
+    Does.EXPIRED,
     Does.FORBIDDEN,
     Does.RATE_LIMITED,
     Does.OUT_OF_QUOTA,
@@ -27,9 +28,9 @@ def wait(tells: Tells, seconds: float = 1.5) -> Wait:
 @pytest.mark.parametrize(
     ("api", "statuses"),
     [
-        (Api.OPENAI, [402, 401, 403, 429, 429, 404, 500, 503]),
-        (Api.ANTHROPIC, [402, 401, 403, 429, 400, 404, 500, 529]),
-        (Api.GEMINI, [402, 400, 403, 429, 429, 404, 500, 503]),
+        (Api.OPENAI, [402, 401, 401, 403, 429, 429, 404, 500, 503]),
+        (Api.ANTHROPIC, [402, 401, 401, 403, 429, 400, 404, 500, 529]),
+        (Api.GEMINI, [402, 400, 401, 403, 429, 429, 404, 500, 503]),
     ],
 )
 def test_each_api_has_its_own_statuses(api: Api, statuses: list[int]) -> None:

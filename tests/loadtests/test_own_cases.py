@@ -9,6 +9,10 @@ from loadtests import own_cases
 from loadtests.compare import arguments
 from loadtests.compare import own_cases as all_own_cases
 from loadtests.key_pool_cost import KeyPoolCost
+from loadtests.ledger_lag import LedgerLag
+from loadtests.metering_cost import MeteringCost, UsageCost
+from loadtests.metering_lone import MeteringLone
+from loadtests.metering_rate import MeteringRate
 from loadtests.own_cases import (
     DEEP_PREFIX,
     ColdStart,
@@ -26,6 +30,11 @@ CASES: list[OwnCase] = [
     StatisticsCost(1, 1),
     RoutesCost(1, 1),
     KeyPoolCost(1, 1),
+    MeteringCost(1, 1),
+    UsageCost(1, 5, 0.3),
+    MeteringRate(8, 0.3, 4),
+    MeteringLone(5, 0.1),
+    LedgerLag(1.0),
     EditVisible(10),
     ColdStart(),
     ServeMemory(),
@@ -34,6 +43,16 @@ LINES = {
     "statistics-cost": {"CPU/request, counting / not counting"},
     "routes-10000": {"CPU/request, 10,000 prefixes / 1"},
     "key-pool": {"CPU/request, one of 1,000 keys / the client's own"},
+    "metering": {"CPU/request of the relay, counted / public", "CPU of Redis for each that is counted"},
+    "usage-reading": {"CPU/event, read / not read"},
+    "metering-rate": {
+        "admissions, one token",
+        "p95 of the wait for one, one token",
+        "admissions, 4 tokens with every bound",
+        "p95 of the wait for one, 4 tokens with every bound",
+    },
+    "metering-lone": {"p50, token less public", "p50, token", "p50, public"},
+    "ledger-lag": {"longest lag", "longest lag that the admin API told", "requests"},
     "edit-visible": {"p50", "p99", "longest"},
     "cold-start": {"relay, empty data", "admin API, empty data", "relay, existing data", "admin API, existing data"},
     "serve-memory": {

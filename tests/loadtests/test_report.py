@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from loadtests.report import Page, Section, render
-from loadtests.samples import Metric, Reading, Sample, Target, Unit, judge
+from loadtests.samples import Metric, Reading, Sample, Side, Target, Unit, judge
 
 SAMPLES = [
     Sample("post", "relaygate", 1, {Metric.UNITS_PER_S: 20000.4, Metric.CPU_US_PER_UNIT: 42.0}),
@@ -76,6 +76,8 @@ def test_what_relaygate_was_measured_at_alone_stands_in_a_table_of_its_own() -> 
         Reading("edit-visible", "p99", Unit.MILLISECONDS, [1234.5], 100),
         Reading("cold-start", "relay", Unit.SECONDS, [0.5], 2.0),
         Reading("serve-memory", "Redis", Unit.BYTES, [4_000_000.0]),
+        Reading("metering-rate", "admissions", Unit.PER_SECOND, [41_234.4], 15_000, Side.AT_LEAST),
+        Reading("metering-lone", "p50", Unit.MILLISECONDS, [0.1914], 0.2),
         Reading("statistics-cost", "CPU/request", Unit.RATIO, [1.04, 1.02], 1.03),
     ]
     page = render(replace(PAGE, alone={"cold-start": "From its start"}, readings=readings))
@@ -83,4 +85,6 @@ def test_what_relaygate_was_measured_at_alone_stands_in_a_table_of_its_own() -> 
     assert "| statistics-cost: CPU/request | ≤ 1.030 | 1.020 (1.015 to 1.025) | met |" in page
     assert "| edit-visible: p99 | ≤ 100.0 ms | 1,234.5 ms (1,234.5 ms to 1,234.5 ms) | **missed** |" in page
     assert "| cold-start: relay | ≤ 2.00 s | 0.50 s (0.50 s to 0.50 s) | met |" in page
+    assert "| metering-rate: admissions | ≥ 15,000/s | 41,234/s (41,234/s to 41,234/s) | met |" in page
+    assert "| metering-lone: p50 | ≤ 0.200 ms | 0.191 ms (0.191 ms to 0.191 ms) | met |" in page
     assert "| serve-memory: Redis |  | 4.0 MB (4.0 MB to 4.0 MB) |  |" in page

@@ -6,6 +6,7 @@ from loadtests.samples import (
     Metric,
     Reading,
     Sample,
+    Side,
     Spread,
     Target,
     Unit,
@@ -92,6 +93,11 @@ def test_other_readings_are_a_median_between_extremes() -> None:
     reading = Reading("cold-start", "relay", Unit.SECONDS, [3.0, 1.0, 2.5], bound=2.0)
     assert reading.measured == Spread(2.5, 1.0, 3.0)
     assert reading.word == "**missed**"
+
+
+@pytest.mark.parametrize(("bound", "word"), [(20.0, "met"), (20.1, "**missed**")])
+def test_a_target_may_be_the_least_that_will_do(bound: float, word: str) -> None:
+    assert Reading("rate", "x", Unit.PER_SECOND, [10.0, 20.0, 90.0], bound, Side.AT_LEAST).word == word
 
 
 def test_a_reading_without_a_target_has_no_verdict() -> None:

@@ -48,3 +48,10 @@ def test_the_request_and_the_answer_have_the_sizes_they_are_named_by(tmp_path: P
     assert len(ANSWER) == ANSWER_BYTES == 400
     assert json.loads(REQUEST_BODY)["model"] == json.loads(ANSWER)["model"]
     assert REQUEST_BODY.decode() in write_script(tmp_path).read_text()
+
+
+def test_another_client_has_headers_of_its_own(tmp_path: Path) -> None:
+    script = write_script(tmp_path, {"Authorization": "Bearer other"}).read_text()
+    assert [line for line in script.splitlines() if "wrk.headers" in line] == [
+        'wrk.headers["Authorization"] = "Bearer other"'
+    ]

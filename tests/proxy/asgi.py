@@ -8,6 +8,7 @@ from proxy.config import Config, Route, Server
 from proxy.exchange import Exchange, Message, Scope
 from proxy.journal import Journal
 from proxy.key_pool.pool import KeyPool
+from proxy.metering.gate import Gate
 from proxy.rules.headers import Header
 from proxy.snapshot import Snapshot, compile_snapshot
 from proxy.tallies import Tallies
@@ -99,12 +100,15 @@ def no_secrets(secret: str, _purpose: str) -> str:
     return secret
 
 
-def snapshot_of(server: Server | None = None, /, key_pool: KeyPool | None = None, **route: Any) -> Snapshot:
+def snapshot_of(
+    server: Server | None = None, /, key_pool: KeyPool | None = None, gate: Gate | None = None, **route: Any
+) -> Snapshot:
     """A snapshot with one route, `/up`."""
     routes = {"/up": Route(target=route.pop("target", TARGET), **route)}
     config = Config(server=server or Server(), routes=routes)
     tallies = Tallies(Journal.in_memory(), "worker", 0)
-    return compile_snapshot(config, Pools(asyncio.get_running_loop()), tallies, key_pool or KeyPool(no_secrets))
+    pools = Pools(asyncio.get_running_loop())
+    return compile_snapshot(config, pools, tallies, key_pool or KeyPool(no_secrets), gate or Gate())
 
 
 class Upstream:

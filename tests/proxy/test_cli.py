@@ -49,6 +49,19 @@ def test_check_prints_the_default_prefixes(tmp_path: Path) -> None:
     assert done.stdout.endswith("\n18 routes ok\n")
 
 
+def test_check_tells_of_pool_groups_that_the_settings_do_not_have(tmp_path: Path) -> None:
+    (tmp_path / "relaygate.yaml").write_text(
+        "routes:\n  /a: {target: 'https://a.example', credential: pool, pool_groups: [main, default, spare]}\n"
+        "key_pool: {groups: {main: {}}}\n"
+    )
+    done = relaygate(tmp_path, "check")
+    assert done.returncode == 0
+    assert done.stdout.splitlines()[-2:] == [
+        "/a: pool group spare is not in key_pool.groups; until it is made elsewhere, it has no keys",
+        "1 route ok",
+    ]
+
+
 def test_check_prints_an_aligned_table(tmp_path: Path) -> None:
     (tmp_path / "r.yaml").write_text(
         """
@@ -69,6 +82,18 @@ routes:
         "/openai  https://api.openai.com\n"
         "3 routes ok\n"
     )
+
+
+def test_check_warns_of_a_route_whose_key_is_not_set(tmp_path: Path) -> None:
+    (tmp_path / "relaygate.yaml").write_text("routes: {/a: {target: https://a, credential: fixed}}")
+    done = relaygate(tmp_path, "check")
+    said = (
+        "relaygate: warning: credentials.api_key is not set: requests of /a (credential: fixed) are answered with 503\n"
+    )
+    assert (done.returncode, done.stderr) == (0, said)
+    assert done.stdout.endswith("\n1 route ok\n")
+    (tmp_path / ".env").write_text("FACTORY_API_KEY=k")
+    assert relaygate(tmp_path, "check").stderr == ""
 
 
 def test_one_route_is_no_routes(tmp_path: Path) -> None:
@@ -134,6 +159,16 @@ def test_figures_of_all_workers_need_a_redis(tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (
         2,
         "relaygate: server.stats_path: its figures come through Redis, expected redis.url or `relaygate serve`\n",
+    )
+
+
+def test_access_tokens_need_a_redis_or_a_key(tmp_path: Path) -> None:
+    (tmp_path / "relaygate.yaml").write_text("routes: {/a: {target: http://a.example, access: token}}")
+    done = relaygate(tmp_path, "proxy")
+    assert (done.returncode, done.stderr) == (
+        2,
+        "relaygate: routes./a.access: tokens are checked in Redis, expected redis.url, access.api_key or "
+        "`relaygate serve`\n",
     )
 
 

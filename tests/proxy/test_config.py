@@ -3,7 +3,20 @@
 import msgspec
 import pytest
 
-from proxy.config import Config, ConfigError, Forwarded, ListenerTls, Route, Server, UpstreamTls
+from proxy.config import (
+    Config,
+    ConfigError,
+    Credentials,
+    CredentialSource,
+    Estimates,
+    Forwarded,
+    ListenerTls,
+    ModelPrice,
+    Route,
+    Server,
+    UpstreamTls,
+    lacks_api_key,
+)
 
 
 def test_the_defaults_obey_their_own_bounds() -> None:
@@ -36,6 +49,10 @@ def test_structs_are_frozen_and_refuse_unknown_keys(struct: type[msgspec.Struct]
         (Server, {"drain_timeout_s": float("nan")}),
         (Server, {"body_timeout_s": float("inf")}),
         (Server, {"surprise": 1}),
+        (ModelPrice, {"input": float("inf"), "output": 0}),
+        (ModelPrice, {"input": float("nan"), "output": 0}),
+        (ModelPrice, {"input": 0, "output": -0.1}),
+        (Estimates, {"output_tokens": -1}),
         (Route, {"target": "http://a", "connect_timeout_s": 0}),
         (Route, {"target": "http://a", "max_connections": 0}),
         (Route, {"target": "http://a", "body_bytes_max": -1}),
@@ -44,6 +61,25 @@ def test_structs_are_frozen_and_refuse_unknown_keys(struct: type[msgspec.Struct]
 def test_bounds(struct: type[msgspec.Struct], values: dict[str, object]) -> None:
     with pytest.raises(msgspec.ValidationError):
         msgspec.convert(values, struct)
+
+
+FIXED = Route(target="http://a", credential=CredentialSource.FIXED)
+
+
+@pytest.mark.parametrize(
+    ("routes", "named"),
+    [
+        ({}, None),
+        ({"/a": Route(target="http://a")}, None),
+        ({"/a": Route(target="http://a", credential=CredentialSource.AUTO)}, None),
+        ({"/b": FIXED, "/a": FIXED}, "requests of /a, /b (credential: fixed)"),
+        ({f"/{number}": FIXED for number in range(7)}, "requests of /0, /1, /2, /3, /4 and 2 more (credential: fixed)"),
+    ],
+)
+def test_routes_without_the_key_that_they_want_are_named(routes: dict[str, Route], named: str | None) -> None:
+    line = lacks_api_key(routes, Credentials())
+    assert (named in line) if named else line == ""
+    assert lacks_api_key(routes, Credentials(api_key="k")) == ""
 
 
 def test_an_error_is_one_printable_line() -> None:

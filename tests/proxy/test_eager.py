@@ -45,7 +45,7 @@ def test_a_task_runs_to_its_first_wait_and_from_wait_to_wait(loop: asyncio.Abstr
         loop.call_later(0.01, resume)
 
     def resume() -> None:
-        resolve_now(loop, diary.future)
+        resolve_now(loop, diary.future, None)
         assert diary.steps == ["begun", "a later turn", "resumed"]
         tasks[0].add_done_callback(lambda _: loop.stop())
 
@@ -62,7 +62,7 @@ def test_inside_a_task_they_do_as_the_loop_does(loop: asyncio.AbstractEventLoop)
         task = start_now(loop, diary.write())
         assert diary.steps == []
         await asyncio.sleep(0)
-        resolve_now(loop, diary.future)
+        resolve_now(loop, diary.future, None)
         assert diary.steps == ["begun"]
         await task
         assert diary.steps[-1] == "ended"
@@ -74,7 +74,7 @@ def test_a_future_that_nobody_awaits_leaves_the_loop_as_it_was(loop: asyncio.Abs
     later: list[str] = []
 
     def resolve() -> None:
-        resolve_now(loop, loop.create_future())
+        resolve_now(loop, loop.create_future(), None)
         loop.call_soon(later.append, "later")
         assert later == []
         loop.call_soon(loop.stop)

@@ -177,6 +177,9 @@ def test_keys_that_are_replaced_are_known_at_once_to_who_uses_the_file(tmp_path:
     assert path.stat().st_mode & 0o7777 == 0o600
     after = others.encrypt("text", "purpose")
     assert Secrets([NEW], "test").decrypt(after, "purpose") == "text"
+    several = [("one", "a"), ("two", "b")]
+    found = others.encrypt_many(several)
+    assert [Secrets([NEW], "test").decrypt(*pair) for pair in zip(found, "ab", strict=True)] == ["one", "two"]
     assert others.decrypt(before, "purpose") == mine.decrypt(after, "purpose") == "text"
     mine.replace_keys([NEW])
     with pytest.raises(SecretError):

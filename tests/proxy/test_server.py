@@ -15,7 +15,16 @@ from granian.constants import HTTPModes
 
 from proxy import server as server_module
 from proxy.app import Relay
-from proxy.config import Config, ConfigError, HttpVersions, ListenerTls, LogLevel, Route, Server
+from proxy.config import (
+    Config,
+    ConfigError,
+    CredentialSource,
+    HttpVersions,
+    ListenerTls,
+    LogLevel,
+    Route,
+    Server,
+)
 from proxy.server import (
     BACKPRESSURE_MARGIN,
     AppLoader,
@@ -41,6 +50,18 @@ def test_a_free_address_is_good_and_left_free(host: str) -> None:
         port = probe.getsockname()[1]
     check_address("server", host, port)
     check_address("server", host, port)
+
+
+def test_who_looks_at_an_address_takes_no_connection_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody would answer it, and its client would be reset."""
+
+    def listen(*_: Any) -> None:
+        raise AssertionError("somebody listens")
+
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    monkeypatch.setattr(socket.socket, "listen", listen)
+    check_address("server", "127.0.0.1", port)
 
 
 @pytest.mark.parametrize("reuse", [False, True])
@@ -183,6 +204,13 @@ def test_a_reload_is_passed_on_and_replacements_get_the_new_configuration(caplog
     assert (parent.told, parent.replaced) == (TO_ALL, [])
     assert parent._loader.config is new
     assert caplog.records == []
+
+
+def test_a_reload_says_which_route_has_not_the_key_that_it_wants(caplog: pytest.LogCaptureFixture) -> None:
+    fixed = Route(target="http://a", credential=CredentialSource.FIXED)
+    Told(lambda: Config(routes={"/a": fixed}))._reload()
+    assert [record.levelno for record in caplog.records] == [logging.WARNING]
+    assert "requests of /a" in caplog.text
 
 
 def test_a_reload_says_what_it_cannot_change(caplog: pytest.LogCaptureFixture) -> None:

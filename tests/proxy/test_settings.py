@@ -17,6 +17,7 @@ from proxy.config import (
     KeyPool,
     LogLevel,
     PoolGroup,
+    QuotaCleanup,
     Retention,
     Route,
     Server,
@@ -366,6 +367,8 @@ def test_what_is_no_list_of_networks_is_refused(tmp_path: Path, text: str, expec
         ("KEY_POOL_ALGORITHM", ("key_pool", "algorithm")),
         ("KEY_POOL_AUTO_BAN_ENABLED", ("key_pool", "auto_ban_enabled")),
         ("KEY_POOL_REQUEST_TIMEOUT_MS", ("key_pool", "request_timeout_ms")),
+        ("KEY_POOL_MULTI_TIER_ENABLED", ("key_pool", "multi_tier")),
+        ("KEY_POOL_MULTI_TIER_AUTO_FALLBACK", ("key_pool", "auto_fallback")),
         ("RELAYGATE_KEY_POOL_BAN_S", ("key_pool", "ban_s")),
     ],
 )
@@ -379,3 +382,12 @@ def test_groups_are_of_the_file_alone(tmp_path: Path) -> None:
     config = settings.load({}, {"KEY_POOL_BAN_402": "true", "FACTORY_API_KEY": "fk-1"}, tmp_path)
     assert config.key_pool == KeyPool(groups={"main": PoolGroup(priority=1)})
     assert config.credentials == Credentials(api_key="fk-1")
+
+
+def test_the_cleaning_of_the_ledger_has_the_names_of_reference_002(tmp_path: Path) -> None:
+    names = {"RETENTION_DAYS": "90", "INTERVAL_HOURS": "12", "ENABLED": "false"}
+    kept = settings.load({}, {f"QUOTA_CLEANUP_{name}": value for name, value in names.items()}, tmp_path).quota_cleanup
+    assert kept == QuotaCleanup(enabled=False, retention_days=90, interval_hours=12)
+    assert settings.load({}, {}, tmp_path).quota_cleanup == QuotaCleanup()
+    with pytest.raises(ConfigError, match="QUOTA_CLEANUP_RETENTION_DAYS"):
+        settings.load({}, {"QUOTA_CLEANUP_RETENTION_DAYS": "0"}, tmp_path)

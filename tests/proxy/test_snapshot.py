@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
-from proxy.config import Config, Forwarded, Route, Server, UpstreamTls
+from proxy.config import Access, AccessSettings, Config, Forwarded, Route, Server, UpstreamTls
 from proxy.key_pool.pool import KeyPool
+from proxy.metering.gate import Gate
 from proxy.rules.own_paths import Own
 from proxy.snapshot import CompiledRoute, Snapshot, ascii_host, authority_of, compile_snapshot, origin_of
 from proxy.tallies import Tallies
@@ -14,12 +15,13 @@ from proxy.upstream.pool import Pools
 from tests.proxy.counting import in_memory
 
 KEY_POOL = KeyPool()
+GATE = Gate()
 
 
 def compiled(config: Config, tallies: Tallies | None = None) -> Snapshot:
     async def main() -> Snapshot:
         pools = Pools(asyncio.get_running_loop())
-        return compile_snapshot(config, pools, tallies, KEY_POOL)
+        return compile_snapshot(config, pools, tallies, KEY_POOL, GATE)
 
     return asyncio.run(main())
 
@@ -177,9 +179,9 @@ def test_routes_that_stay_keep_their_compiled_form_and_those_that_leave_give_up_
 
     async def main() -> None:
         pools = Pools(asyncio.get_running_loop())
-        first = compile_snapshot(Config(routes=routes), pools, None, KEY_POOL)
-        second = compile_snapshot(Config(routes=edited), pools, None, KEY_POOL, first)
-        fresh = compile_snapshot(Config(routes=edited), pools, None, KEY_POOL)
+        first = compile_snapshot(Config(routes=routes), pools, None, KEY_POOL, GATE)
+        second = compile_snapshot(Config(routes=edited), pools, None, KEY_POOL, GATE, first)
+        fresh = compile_snapshot(Config(routes=edited), pools, None, KEY_POOL, GATE)
         assert found(second, b"/a") is found(first, b"/a")
         assert found(fresh, b"/a") is not found(first, b"/a")
         assert found(second, b"/b/c") == found(fresh, b"/b/c") == found(second, b"/")
@@ -197,11 +199,40 @@ def test_another_setting_of_the_server_compiles_all_anew() -> None:
 
     async def main() -> None:
         pools, tallies = Pools(asyncio.get_running_loop()), in_memory()
-        first = compile_snapshot(Config(routes=routes), pools, tallies, KEY_POOL)
+        first = compile_snapshot(Config(routes=routes), pools, tallies, KEY_POOL, GATE)
         second = compile_snapshot(
-            Config(server=Server(body_bytes_max=5), routes=routes), pools, tallies, KEY_POOL, first
+            Config(server=Server(body_bytes_max=5), routes=routes), pools, tallies, KEY_POOL, GATE, first
         )
         assert (found(first, b"/a").body_bytes_max, found(second, b"/a").body_bytes_max) == (None, 5)
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    ("access", "api_key", "gated"),
+    [
+        (None, None, False),
+        (None, "a key", True),
+        (Access.PUBLIC, "a key", False),
+        (Access.TOKEN, None, True),
+        (Access.TOKEN, "a key", True),
+    ],
+)
+def test_which_routes_are_for_who_shows_a_token(access: Access | None, api_key: str | None, *, gated: bool) -> None:
+    routes = {"/a": Route(target="http://a", access=access)}
+    snapshot = compiled(Config(access=AccessSettings(api_key=api_key), routes=routes))
+    assert found(snapshot, b"/a").gate is (GATE if gated else None)
+
+
+def test_a_key_that_is_set_later_closes_the_routes_that_were_open() -> None:
+    routes = {"/a": Route(target="http://a")}
+
+    async def main() -> None:
+        pools = Pools(asyncio.get_running_loop())
+        first = compile_snapshot(Config(routes=routes), pools, None, KEY_POOL, GATE)
+        config = Config(access=AccessSettings(api_key="a key"), routes=routes)
+        second = compile_snapshot(config, pools, None, KEY_POOL, GATE, first)
+        assert (found(first, b"/a").gate, found(second, b"/a").gate) == (None, GATE)
 
     asyncio.run(main())
 

@@ -12,7 +12,7 @@ import pytest
 
 from proxy.client_sockets import Client as Address
 from proxy.client_sockets import ClientSockets
-from proxy.config import Config, ConfigError, KeyPool, Redis, Route, Server, UpstreamTls
+from proxy.config import Config, ConfigError, CredentialSource, KeyPool, Redis, Route, Server, UpstreamTls
 from proxy.errors import NOT_READY
 from proxy.exchange import Exchange
 from proxy.rules.records import RECORD_BYTES
@@ -179,6 +179,22 @@ def test_published_routes_keep_the_pools_of_origins_that_stay() -> None:
         worker.close()
 
     play(dialogue)
+
+
+def test_a_published_route_without_the_key_that_it_wants_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
+    """Not one of the settings' own, of which the parent tells."""
+    fixed = Route(target="http://a.example", credential=CredentialSource.FIXED)
+
+    async def dialogue() -> None:
+        worker = worker_of(Config(routes={"/own": fixed}))
+        for routes in ({"/own": fixed}, {"/new": fixed}, {"/new": fixed}, {}, {"/own": fixed}):
+            worker.use_routes(routes, KeyPool())
+        worker.close()
+
+    play(dialogue)
+    assert [record.getMessage().partition(" (")[0] for record in caplog.records] == [
+        "credentials.api_key is not set: requests of /new"
+    ]
 
 
 def test_no_published_routes_are_no_routes() -> None:

@@ -77,12 +77,23 @@ def test_text_and_csv_are_taken_too(api: Api) -> None:
     assert api.memory.about_keys.keys.records["key_3"].notes == "spare"
 
 
+def test_a_field_that_nobody_knows_is_no_key_s(api: Api) -> None:
+    body = {"keys": [{"key": A, "poolGrup": "main"}, {"key": B, "poolGroup": "main"}]}
+    data = api.ask("POST", "/admin/keys/batch", body).json()["data"]
+    assert data["results"][0]["error"] == "poolGrup: unknown field, the nearest known one is poolGroup"
+    assert groups(api) == {B: "main"}
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [
         ("{", "the body is not JSON"),
         ('{"keys": [], "poolGroup": 7}', "poolGroup: expected text"),
         ('{"keys": [], "poolGroup": "a b"}', "poolGroup: there is no"),
+        ('{"keys": ["fk-1"], "poolGroup": "nowhere"}', "poolGroup: there is no"),
+        ('{"keys": [], "pool": "main"}', "the body: pool: unknown field, the nearest known one is poolGroup"),
+        ("[1", "the body: it is not JSON"),
+        (f"value,notes\n{A},n", "the body: its first line names columns, but none of keys: found value, notes"),
         (b"\xff", "the body is not UTF-8 text"),
     ],
 )
@@ -179,3 +190,12 @@ def test_a_session_may_send_json_and_csv_and_what_a_form_can_send_it_may_not(api
 def test_a_body_without_a_list_is_refused(api: Api, body: str) -> None:
     headers = {**AUTHORIZED, "content-type": "application/json"}
     assert api.client.post("/admin/keys/batch", content=body, headers=headers).status_code == 400
+
+
+def test_keys_whose_secret_key_is_gone_are_a_conflict_that_says_so(api: Api) -> None:
+    keys = api.memory.about_keys.keys
+    keys.unreadable.add(keys.add(A).id)
+    for path in (f"/admin/keys/{next(iter(keys.unreadable))}/full", "/admin/keys/export"):
+        answer = api.ask("GET", path)
+        assert (answer.status_code, answer.json()["error"]) == (409, "undecryptable")
+        assert "RELAYGATE_SECRET_KEY" in answer.json()["message"]

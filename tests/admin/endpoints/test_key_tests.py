@@ -21,6 +21,9 @@ def test_a_test_is_answered_with_what_came_of_it(api: Api) -> None:
     bad = api.ask("POST", "/admin/keys/key_2/test")
     assert bad.status_code == 200
     assert bad.json()["data"] == {"success": False, "status": 402, "error": "http_402", "key_status": "banned"}
+    about.tests.outcomes["key_2"] = refused._replace(result=key_records.TestResult.SUCCESS, problem=None)
+    aside = api.ask("POST", "/admin/keys/key_2/test")
+    assert aside.json()["message"] == "The key is good, and still banned: toggle ends that."
 
 
 def test_a_key_that_no_route_uses_cannot_be_tested(api: Api) -> None:
@@ -41,6 +44,8 @@ def test_the_test_of_all_is_begun_looked_at_and_cancelled(api: Api) -> None:
     again = api.ask("POST", path)
     assert (again.status_code, again.json()["error"]) == (409, "running")
     assert api.ask("GET", path).json()["message"] == "0 of 3 tested."
-    assert api.ask("DELETE", path).json()["data"]["state"] == "cancelled"
-    assert [one[0] for one in api.outcomes()] == ["key.test-all", "key.test-all", "key.test-all.cancel"]
-    assert [one[2] for one in api.outcomes()] == ["done", "running", "done"]
+    for message in ("Cancelled.", "Nothing is being tested."):
+        cancelled = api.ask("DELETE", path).json()
+        assert (cancelled["message"], cancelled["data"]["state"]) == (message, "cancelled")
+    assert [one[0] for one in api.outcomes()] == ["key.test-all"] * 2 + ["key.test-all.cancel"] * 2
+    assert [one[2] for one in api.outcomes()] == ["done", "running", "done", "done"]

@@ -55,6 +55,16 @@ def test_the_list_has_the_references_pages(api: Api) -> None:
         first["data"]["pagination"] | {"page": 1, "limit": 10, "total": 25, "total_pages": 3}
         == (first["data"]["pagination"])
     )
+    for asked, total in (
+        ("page=3", 25),
+        ("page=4", 25),
+        ("limit=25", 25),
+        ("limit=100", 25),
+        ("q=none", 0),
+        ("page=2&q=none", 0),
+    ):
+        shown = api.ask("GET", f"/admin/keys?{asked}").json()["data"]["pagination"]
+        assert (shown["total"], shown["next"]) == (total, None), asked
     third = api.ask("GET", "/admin/keys?page=3&limit=10&status=active").json()["data"]
     assert [key["notes"] for key in third["keys"]] == [f"note {number}" for number in range(20, 25)]
     assert third["pagination"]["next"] is None
@@ -181,6 +191,13 @@ def test_what_is_no_key_is_told_without_it(api: Api, body: object, says: str) ->
     assert answer.json()["message"].startswith(says)
     assert "canary" not in answer.text
     assert api.memory.about_keys.keys.records == {}
+
+
+def test_a_status_that_nobody_gives_a_key_is_refused_with_those_that_one_may_give(api: Api) -> None:
+    api.memory.about_keys.keys.add(SECRET, id="key_1")
+    answer = api.ask("PATCH", "/admin/keys/key_1/toggle", {"status": "banned"})
+    assert answer.status_code == 400
+    assert answer.json()["message"] == "status: found text, expected one of active, disabled"
 
 
 def test_an_unknown_group_an_empty_change_and_nul_are_refused(api: Api) -> None:

@@ -135,3 +135,25 @@ def test_a_wrong_filter_is_refused(api: Api, query: str) -> None:
     answer = api.ask("GET", f"/admin/logs/stream?{query}")
     assert answer.status_code == 400
     assert answer.json()["message"].startswith(query.partition("=")[0])
+
+
+@pytest.mark.parametrize(
+    ("query", "expected"),
+    [
+        ("", ["c", "b", "a"]),
+        ("?limit=2", ["c", "b"]),
+        ("?status=4xx", ["c", "a"]),
+        ("?status=429&route=/one", ["a"]),
+        ("?key=key_2", ["c"]),
+        ("?model=gpt&limit=1", ["b"]),
+    ],
+)
+def test_what_went_before_is_asked_for_by_the_same_words(api: Api, query: str, expected: list[str]) -> None:
+    api.memory.about_keys.explanations.lines = [
+        {"request_id": "c", "route": "/two", "status": 404, "credential": "key_2", "model": ""},
+        {"request_id": "b", "route": "/one", "status": 200, "credential": "key_1", "model": "gpt"},
+        {"request_id": "a", "route": "/one", "status": 429, "credential": "key_1", "model": "gpt"},
+    ]
+    answer = api.ask("GET", f"/admin/logs/history{query}").json()
+    assert answer["success"] is True
+    assert [line["request_id"] for line in answer["data"]] == expected

@@ -39,6 +39,7 @@ def something_counted(api: Api) -> None:
     api.memory.statistics.dropped = [Dropped("statistics", "missing", 2)]
     api.memory.workers.workers = [Worker(worker("a", unsent=5), alive=True), Worker(worker("b"), alive=True)]
     api.memory.stream.known = (3, 0.5)
+    api.memory.about_tokens.ledger.known = (4, 1.5)
 
 
 def test_what_is_counted_and_what_is_now(api: Api) -> None:
@@ -63,6 +64,8 @@ def test_what_is_counted_and_what_is_now(api: Api) -> None:
         "requests_unsent": 5,
         "events_waiting": 3,
         "events_lag_seconds": 0.5,
+        "ledger_waiting": 4,
+        "ledger_lag_seconds": 1.5,
         "configuration_version": 7,
     }
     assert values[of("events_dropped_total", kind="statistics", reason="missing")] == 2
@@ -83,7 +86,7 @@ def test_while_the_database_is_down_counters_are_the_last_ones(api: Api) -> None
 
 def test_before_anything_is_known_there_is_still_an_answer(api: Api) -> None:
     api.memory.statistics.down = True
-    api.memory.stream.known = None
+    api.memory.stream.known = api.memory.about_tokens.ledger.known = None
     values = scraped(api)
     assert values[of("workers")] == 2
     assert of("events_waiting") not in values

@@ -8,7 +8,7 @@ import pytest
 from admin.rules import credential_deltas
 from admin.rules.credential_deltas import ALL, Use
 from admin.rules.periods import DAY_S, HOUR_S, Slot
-from proxy.rules.credentials import BanCause
+from proxy.rules.credentials import OAUTH_ID, BanCause
 from proxy.shared_state.credential_events import BanChange, CredentialCounts, CredentialsDelta
 
 NOW_S = 1_800_000_000.0
@@ -68,8 +68,10 @@ def test_counts_add_up_and_the_last_error_stays() -> None:
     ]
 
 
-def test_slots_have_each_and_all() -> None:
-    slots = credential_deltas.rolled_up([delta(counts("a", 2, 1), counts("b", 1, 1, 0.0))], NOW_S + HOUR_S)
+def test_slots_have_each_and_all_but_refusals_of_the_oauth_credential() -> None:
+    refused = CredentialCounts(OAUTH_ID, errors=3, last_error="unauthorized", last_error_s=NOW_S)
+    deltas = [delta(counts("a", 2, 1), counts("b", 1, 1, 0.0), refused)]
+    slots = credential_deltas.rolled_up(deltas, NOW_S + HOUR_S)
     assert slots == {
         Slot(HOUR_S, 1_800_000_000): {"a": Use(2, 1, 1), ALL: Use(2, 1, 1)},
         Slot(HOUR_S, 1_800_003_600): {"b": Use(1, 1, 0), ALL: Use(1, 1, 0)},

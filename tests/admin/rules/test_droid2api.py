@@ -72,7 +72,7 @@ def test_the_references_file_is_keys_groups_and_settings() -> None:
     assert (pool.ban_401, pool.concurrent_limit, pool.multi_tier) == (True, 100, True)
     assert found.problems == [
         "poolGroups: entry 3 is no group with id, name and priority",
-        "config: weights: unknown field, expected one of " + found.problems[1].partition("expected one of ")[2],
+        "config: 'weights': there is nothing of the kind here",
         "keys: 1 were banned there, and are disabled here",
         "keys: there is no pool group 'gone', so its keys are of default",
     ]
@@ -100,7 +100,38 @@ def test_groups_by_id_are_groups_too() -> None:
 def test_one_wrong_setting_keeps_no_other_back() -> None:
     found = read({"keys": [], "config": {"retry": {"maxRetries": 99, "enabled": False}, "autoBan": 3}})
     assert found.settings == {"retry_enabled": False}
-    assert [one.split(": ")[1] for one in found.problems] == ["retry.maxRetries", "autoBan"]
+    assert [one.split(": ")[1] for one in found.problems] == ["autoBan", "retry.maxRetries"]
+
+
+def test_of_a_setting_that_is_there_twice_the_one_that_droid2api_reads_counts() -> None:
+    written = {
+        "retry": {"enabled": True, "maxRetries": 3, "retryDelay": 2500},
+        "performance": {"concurrentLimit": 100, "requestTimeout": 20000},
+        "retry_delay_ms": 1000,
+        "request_timeout_ms": 10000,
+        "batch_test_interval_ms": 500,
+        "cache_ttl_ms": 300000,
+    }
+    found = read({"keys": [], "config": written})
+    assert (found.settings["retry_delay_ms"], found.settings["request_timeout_ms"]) == (2500, 20000)
+    assert found.problems == []
+    assert read({"keys": [], "config": {"retry_delay_ms": 7}}).settings == {"retry_delay_ms": 7}
+
+
+def test_a_group_that_cannot_be_used_is_named() -> None:
+    found = read({"keys": [], "poolGroups": [{"id": "白嫖", "priority": 1}, {"id": "main", "priority": -1}, {"id": 7}]})
+    assert found.groups == {}
+    assert found.problems == [
+        "poolGroups: '白嫖': its id: expected 1 to 64 letters, digits, dots, hyphens and underscores",
+        "poolGroups: 'main': expected a name, and a priority that is an integer from 0 to 1000000",
+        "poolGroups: entry 3 is no group with id, name and priority",
+    ]
+
+
+def test_a_key_of_an_unknown_status_is_disabled() -> None:
+    found = read({"keys": [{"key": A, "status": "resting"}, {"key": B, "status": None}]})
+    assert [one.enabled for one in found.keys if isinstance(one, NewCredential)] == [False, True]
+    assert found.problems == ["keys: 1 were neither active, disabled nor banned there, and are disabled here"]
 
 
 @pytest.mark.parametrize("text", ["", "{", "7", '{"keys": 7}', '{"routes": []}'])

@@ -4,7 +4,7 @@ from typing import Any
 
 import msgspec
 
-from admin.rules.explained import explained
+from admin.rules.explained import NO_KEYS, explained, line
 from proxy.key_pool.traces import Look, Over, Trace, Try
 
 
@@ -44,5 +44,34 @@ def test_a_request_without_a_credential_says_so() -> None:
     assert found["looks"][0]["message"] == "0 of 0 usable in group main; none chosen"
 
 
+def test_a_request_that_found_no_key_at_all_says_that_there_is_none() -> None:
+    found = told(Trace("id", "/a", "", "random", 7, 0.5, [], [], "no_credential"))
+    assert found["message"] == f"no attempt, under configuration 7; ended with no_credential; {NO_KEYS}"
+
+
+def test_a_time_that_was_not_noted_is_none() -> None:
+    found = told(Trace("id", "/a", "", "random", 7, 0.5, [], [Try("key_1", "h:1", 0.0, 200, "success")]))
+    assert found["tries"][0]["ended_s"] is None
+
+
 def test_what_another_version_remembers_stays_as_it_is() -> None:
     assert explained({"request_id": "id", "more": 1}) == {"request_id": "id", "more": 1}
+
+
+def test_a_trace_is_a_line_by_its_last_attempt() -> None:
+    tries = [Try("key_2", "h:1", 1.0, 429, "rate_limited"), Try("key_3", "h:1", 2.0, 200, "success")]
+    assert line(msgspec.to_builtins(Trace("id", "/a", "gpt", "random", 7, 1.5, [], tries))) == {
+        "time": 1500,
+        "request_id": "id",
+        "route": "/a",
+        "model": "gpt",
+        "status": 200,
+        "credential": "key_3",
+        "attempts": 2,
+        "error": None,
+        "message": "2 attempts, under configuration 7; key_2 answered 429 (rate_limited); key_3 answered 200 (success)",
+    }
+    found = line(msgspec.to_builtins(Trace("id", "/a", "", "random", 7, 1.5, [], [], "no_credential")))
+    assert found is not None
+    assert (found["status"], found["credential"], found["error"]) == (0, "", "no_credential")
+    assert line({"of": "another version"}) is None

@@ -5,7 +5,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from admin.rules.key_lists import NOTES_LENGTH_MAX, SECRET_LENGTH_MAX, InvalidLine, NewCredential, Read, checked, read
+from admin.rules.key_lists import (
+    NOTES_LENGTH_MAX,
+    SECRET_LENGTH_MAX,
+    InvalidLine,
+    InvalidList,
+    NewCredential,
+    Read,
+    checked,
+    known,
+    read,
+)
 
 LONG = "sk-" + "x" * SECRET_LENGTH_MAX
 
@@ -55,8 +65,19 @@ def test_json(text: str) -> None:
 @pytest.mark.parametrize(
     ("text", "found"),
     [
-        ("[", (1, "", "not JSON")),
-        ("[" * 100_000, (1, "", "not JSON")),
+        ("[", (1, "", "it is not JSON")),
+        ("[" * 100_000, (1, "", "it is not JSON")),
+        ('{"keys": [], "poolGrop": "a"}', (1, "", "poolGrop: unknown field, the nearest known one is poolGroup")),
+        ('{"keys": ["a"], "poolGroup": 1}', (1, "", "poolGroup: expected text")),
+        (
+            '[{"key": "sk-012345678901", "note s": "a", "pool grp": "b"}]',
+            (1, "sk...01", "note s: unknown field, the nearest known one is notes"),
+        ),
+        (
+            '[{"sk-012345678901": "notes"}]',
+            (1, "", "sk...01: unknown field, expected one of key, notes, poolGroup, status"),
+        ),
+        ("keyz,notes\nsk-1,a", (1, "", None)),
         ('{"a": 1}', (1, "", "expected an array of keys, or an object with one as `keys`")),
         ("[1]", (1, "", "expected a key, or an object with one")),
         ('[{"notes": "a"}]', (1, "", "no key")),
@@ -77,6 +98,63 @@ def test_what_cannot_be_used_is_told_without_the_key(text: str, found: tuple[int
     assert reason is None or (one.masked, one.reason) == (mask, reason)
     assert "0123456789" not in repr(one)
     assert "xxxxx" not in repr(one)
+
+
+COLUMNS = ", expected key, and notes, poolGroup, status"
+
+
+@pytest.mark.parametrize(
+    ("head", "says"),
+    [
+        ("value,notes", f"its first line names columns, but none of keys: found value, notes{COLUMNS}"),
+        ("provider;my-keys", f"its first line names columns, but none of keys: found provider, my-keys{COLUMNS}"),
+        ("api key value", f"its first line names columns, but none of keys: found api key value{COLUMNS}"),
+        ("access-tokens", f"its first line names columns, but none of keys: found access-tokens{COLUMNS}"),
+        ("Key,Poolgroups", "its first line names a column Poolgroups, the nearest known name is poolgroup"),
+        ("key,noted", "its first line names a column noted, the nearest known name is note"),
+    ],
+)
+def test_a_header_that_is_none_is_refused_with_all_below_it(head: str, says: str) -> None:
+    """Else its words would be a key, or the wrong column keys."""
+    (one,) = read(f"# a list\n{head}\nsk-0123456789012345,sk-1\n")
+    assert isinstance(one, InvalidList)
+    assert (one.line, one.masked) == (2, "")
+    assert one.reason == says
+
+
+@pytest.mark.parametrize(
+    "head", ["Key", "API key", "api-key", "Secret", "KEY,,", "id,Key,created at", "Token;Pool Group"]
+)
+def test_a_header_may_be_written_in_other_ways(head: str) -> None:
+    separator = ";" if ";" in head else ","
+    place = next(index for index, cell in enumerate(head.split(separator)) if known(cell) == "key")
+    (one,) = read(f"{head}\n{separator * place}sk-1\n")
+    assert isinstance(one, NewCredential)
+    assert (one.line, one.secret) == (2, "sk-1")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "sk-one",
+        "AIzaSyDabcdefghijklmnopqrstuvwxyzabcdefg",
+        "sk-one,notes",
+        "sk-0123456789012345,key",
+        "sk-0123456789012345,token,pool",
+        "sk_live_onlyletterssoonlyletters",
+    ],
+)
+def test_a_key_is_no_header_whatever_is_noted_of_it(text: str) -> None:
+    (one,) = read(text)
+    assert isinstance(one, NewCredential)
+    assert one.secret == text.partition(",")[0]
+
+
+def test_the_group_of_all_is_that_of_the_caller_or_of_the_text() -> None:
+    text = '{"keys": ["sk-1", {"key": "sk-2", "poolGroup": "own"}], "poolGroup": "main"}'
+    for group, expected in ((None, ["main", "own"]), ("given", ["given", "own"])):
+        assert [one.group for one in read(text, group) if isinstance(one, NewCredential)] == expected
+    assert [one.group for one in read('{"keys": ["sk-1"]}') if isinstance(one, NewCredential)] == ["default"]
 
 
 def test_a_credential_does_not_show_its_secret() -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from admin.rules import key_pool_names
 from admin.rules.bodies import BodyError
 from admin.rules.key_pool_names import NAMES, changes, shown
-from proxy.config import Algorithm, KeyPool, PoolGroup
+from proxy.config import Algorithm, BalancePreset, BalanceQuery, KeyPool, PoolGroup
 
 
 def test_each_setting_has_its_place() -> None:
@@ -47,6 +47,10 @@ def test_the_documented_update() -> None:
          {"multi_tier": True, "auto_fallback": False, "strict_mode": True}),
         ({"retry_max": 2, "ban_s": 5}, {"retry_max": 2, "ban_s": 5.0}),
         ({"retry": {"max": 2, "maxRetries": 2}}, {"retry_max": 2}),
+        ({"balance": {"interval_s": None, "queries": {"a": {"preset": "factory"}}}},
+         {"balance_interval_s": None, "balance_queries": {"a": BalanceQuery(preset=BalancePreset.FACTORY)}}),
+        ({"balance_queries": {"a": {"url": "http://x.test", "used": "/u"}}},
+         {"balance_queries": {"a": BalanceQuery(url="http://x.test", used="/u")}}),
         ({}, {}),
     ],
 )  # fmt: skip
@@ -66,6 +70,24 @@ def test_all_spellings_are_taken(document: Any, expected: Any) -> None:
         ({"algorithm": "best"}, "algorithm: found text, expected one of round-robin, "),
         ({"groups": {}}, "groups: unknown field"),
         ({"retry": {"max": 2, "maxRetries": 3}}, "retry.maxRetries: the same setting as retry.max, with another value"),
+        (
+            {"balance": {"interval_s": 5}},
+            "balance.interval_s: found a number, expected a number from 10 to 31536000 or null",
+        ),
+        ({"balance": {"queries": []}}, "balance.queries: found a list, expected an object"),
+        (
+            {"balance": {"queries": {"a": {"urll": ""}}}},
+            "balance.queries.a.urll: unknown field, the nearest known one is url",
+        ),
+        ({"balance": {"queries": {"a": {"used": 5}}}}, "balance.queries.a.used: found a number, expected text or null"),
+        (
+            {"balance": {"queries": {"a": {"headers": {"x": 5}}}}},
+            "balance.queries.a.headers: found an object, expected a mapping from text to text",
+        ),
+        (
+            {"balance": {"queries": {"a": {"preset": "x"}}}},
+            "balance.queries.a.preset: found text, expected one of factory or null",
+        ),
         ({"retry": {"max": 2}, "retry_max": 3}, "retry_max: the same setting as retry.max, with another value"),
     ],
 )
@@ -86,6 +108,7 @@ def test_all_defaults_are_shown_and_no_groups() -> None:
     }
     assert whole["performance"] == {"concurrentLimit": 50, "requestTimeout": 10_000}
     assert whole["multiTier"] == {"enabled": False, "autoFallback": True, "strictMode": False}
+    assert whole["balance"] == {"interval_s": 300.0, "queries": {}}
     assert "groups" not in whole
 
 

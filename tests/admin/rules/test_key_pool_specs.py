@@ -7,7 +7,7 @@ from hypothesis import given
 from admin.rules import changes, key_pool_specs
 from admin.rules.changes import Change
 from admin.rules.key_pool_specs import checked, decode, encode, flat, whole
-from proxy.config import Algorithm, ConfigError, KeyPool, PoolGroup
+from proxy.config import Algorithm, BalancePreset, BalanceQuery, ConfigError, KeyPool, PoolGroup
 from tests.admin.key_pools import POOLS
 
 
@@ -26,8 +26,16 @@ def test_defaults_are_nothing() -> None:
 
 
 def test_names_are_those_of_the_file() -> None:
-    pool = KeyPool(algorithm=Algorithm.RANDOM, groups={"main": PoolGroup(priority=1)})
-    assert flat(pool) == {"algorithm": "random", "groups.main": {"priority": 1}}
+    pool = KeyPool(
+        algorithm=Algorithm.RANDOM,
+        groups={"main": PoolGroup(priority=1)},
+        balance_queries={"a.b": BalanceQuery(preset=BalancePreset.FACTORY)},
+    )
+    assert flat(pool) == {
+        "algorithm": "random",
+        "groups.main": {"priority": 1},
+        "balance_queries.a.b": {"preset": "factory"},
+    }
 
 
 @pytest.mark.parametrize("spec", ["", "{", '{"colour": "red"}', '{"retry_max": 99}'])
@@ -40,6 +48,7 @@ def test_what_cannot_be_read_is_one_line(spec: str) -> None:
     ("pool", "message"),
     [
         (KeyPool(groups={"a b": PoolGroup()}), "key_pool.groups.a b: not a group"),
+        (KeyPool(balance_queries={"a": BalanceQuery()}), "key_pool.balance_queries.a: found neither preset nor url"),
         (KeyPool(retry_max=99), "key_pool.retry_max: found 99, expected an integer from 0 to 20"),
     ],
 )

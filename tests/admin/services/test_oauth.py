@@ -2,18 +2,25 @@
 
 from pathlib import Path
 
+import msgspec
 import pytest
 from sqlalchemy import select, text
 
 from admin.database import Database
 from admin.rotation import rotate
 from admin.rules.oauth import State, digest
+from admin.services.credential_intake import CredentialIntake
+from admin.services.credentials import Credentials
+from admin.services.events import Entry
 from admin.services.oauth import OAuthTokens
 from admin.tables import oauth_tokens
+from proxy.rules.credentials import OAUTH_ID, Kind
 from proxy.secrets import Secrets, load_secrets, new_key
+from proxy.shared_state.credential_events import CredentialCounts, CredentialsDelta
 from tests.sql_servers import with_database
 
 KEY = new_key()
+NOW_MS = 1_763_700_000_000
 STATE = State("canary-rt", "canary-at" * 5000, 1_763_700_000_000, 1_763_600_000_000, digest("rt-0"), (digest("rt-0"),))
 
 
@@ -27,6 +34,24 @@ def test_what_is_saved_is_loaded_and_the_last_one_counts(database_url: str) -> N
         async with database.read() as connection:
             (row,) = (await connection.execute(text("SELECT * FROM oauth_tokens"))).all()
         assert "canary" not in str(row)
+
+    with_database(database_url, story)
+
+
+def test_refusals_are_what_workers_have_told_of_the_credential(database_url: str) -> None:
+    async def story(database: Database) -> None:
+        secrets = Secrets([KEY], "test")
+        tokens = OAuthTokens(database, secrets)
+        assert await tokens.refusals() == 0
+        credentials = Credentials(database, secrets, lambda: NOW_MS)
+        for token in ("at-1", "at-2"):
+            await credentials.put(id=OAUTH_ID, secret=token, kind=Kind.OAUTH)
+            counts = [CredentialCounts(OAUTH_ID, errors=2, last_error="unauthorized", last_error_status=401)]
+            delta = CredentialsDelta(token, 1, counts, [])
+            entry = Entry("1-1", 0.0, msgspec.msgpack.encode(delta))
+            async with database.write() as connection:
+                await CredentialIntake(lambda: NOW_MS).take(connection, [entry])
+        assert await tokens.refusals() == 4
 
     with_database(database_url, story)
 

@@ -3,11 +3,14 @@
 import gzip
 import zlib
 
+import brotli
 import pytest
+import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.dialects.error_bodies import BODY_BYTES_MAX, Told, is_page, told
+from proxy.dialects.codings import BODY_BYTES_MAX
+from proxy.dialects.error_bodies import Told, is_page, told
 from tests.proxy.dialects.bodies import anthropic, google, openai, reason
 
 GZIP = [(b"content-encoding", b"gzip")]
@@ -39,7 +42,14 @@ def test_googles_details_are_told() -> None:
 
 @pytest.mark.parametrize(
     ("coding", "coded"),
-    [(b"gzip", gzip.compress), (b"GZIP", gzip.compress), (b"x-gzip", gzip.compress), (b"deflate", zlib.compress)],
+    [
+        (b"gzip", gzip.compress),
+        (b"GZIP", gzip.compress),
+        (b"x-gzip", gzip.compress),
+        (b"deflate", zlib.compress),
+        (b"br", brotli.compress),
+        (b"zstd", zstandard.compress),
+    ],
 )
 def test_a_coded_body_is_decoded(coding: bytes, coded: object) -> None:
     assert callable(coded)
@@ -75,6 +85,6 @@ def test_a_page_is_told_by_its_type() -> None:
     assert not is_page([])
 
 
-@given(st.binary(max_size=200), st.sampled_from([b"", b"gzip", b"deflate", b"br", b"identity"]))
+@given(st.binary(max_size=200), st.sampled_from([b"", b"gzip", b"deflate", b"br", b"zstd", b"identity"]))
 def test_no_bytes_raise(body: bytes, coding: bytes) -> None:
     told([(b"content-encoding", coding)], body)

@@ -31,6 +31,26 @@ MINUTE = "GenerateRequestsPerMinutePerProjectPerModel-FreeTier"
         (google(403, "PERMISSION_DENIED", "Your API key was reported as leaked."), Verdict(Says.DEAD)),
         (google(403, "PERMISSION_DENIED", "Billing.", reason("BILLING_DISABLED")), Verdict(Says.OUT_OF_QUOTA)),
         (google(403, "PERMISSION_DENIED", "The caller does not have permission"), Verdict(Says.FORBIDDEN)),
+        (
+            google(403, "PERMISSION_DENIED", "Your project has been denied access. Please contact support."),
+            Verdict(Says.NOT_ENTITLED, None, for_model=True),
+        ),
+        (
+            google(403, "PERMISSION_DENIED", "Requests to this API are blocked.", reason("API_KEY_SERVICE_BLOCKED")),
+            Verdict(Says.NOT_ENTITLED, None, for_model=True),
+        ),
+        (
+            google(403, "PERMISSION_DENIED", "The IP is blocked.", reason("API_KEY_IP_ADDRESS_BLOCKED")),
+            Verdict(Says.UNAUTHORIZED),
+        ),
+        (
+            google(401, "UNAUTHENTICATED", "API keys are not supported by this API.", reason("CREDENTIALS_MISSING")),
+            Verdict(Says.FORBIDDEN),
+        ),
+        *(
+            (google(403, "PERMISSION_DENIED", "Not so.", reason(word)), Verdict(Says.FORBIDDEN))
+            for word in ("API_KEY_HTTP_REFERRER_BLOCKED", "CONSUMER_INVALID", "USER_PROJECT_DENIED")
+        ),
         (google(403, "PERMISSION_DENIED", "You do not have permission to access the File x"), Verdict(Says.NOTHING)),
         (google(404, "NOT_FOUND", "models/x is not found for API version v1beta"), Verdict(Says.NOTHING)),
         (

@@ -22,7 +22,12 @@ LIMIT = (
     " 3082. Please try again in 9.816s. Visit https://platform.openai.com/account/rate-limits to learn more."
 )
 NO_MODEL = "The model `gpt-4o-2024-08-06` does not exist or you do not have access to it."
-SCOPES = "You have insufficient permissions for this operation. Missing scopes: model.request."
+SCOPES = "You have insufficient permissions for this operation. Missing scopes: %s. Check that you have the role."
+TERMINATED = "Your access was terminated due to violation of our policies, please check your email."
+KEY_LIMIT = "Key limit exceeded (total limit). Manage it using https://openrouter.ai/settings/keys"
+NO_CREDITS = "Your newly created team doesn't have any credits or licenses yet."
+RESTRICTED = "Organization has been restricted. Please reach out to support if you believe this was in error."
+FREE_TIER = "The free tier of the model has been exhausted."
 
 
 @pytest.mark.parametrize(
@@ -57,7 +62,36 @@ SCOPES = "You have insufficient permissions for this operation. Missing scopes: 
             openai("OpenAI-Organization header should match", None, "mismatched_organization"),
             Verdict(Says.NOTHING),
         ),
-        (401, openai(SCOPES, "invalid_request_error", None), Verdict(Says.NOTHING)),
+        (
+            401,
+            openai(SCOPES % "model.request", "invalid_request_error", None),
+            Verdict(Says.NOT_ENTITLED, None, for_model=True),
+        ),
+        (401, openai(SCOPES % "api.responses.write", "invalid_request_error", None), Verdict(Says.FORBIDDEN)),
+        (
+            401,
+            openai("Your request to GET /v1/dashboard/billing/usage must be made", "server_error", None),
+            Verdict(Says.NOTHING),
+        ),
+        (403, openai("Missing scopes: api.files.read", None, "missing_scope"), Verdict(Says.FORBIDDEN)),
+        (401, openai("Your IP is not authorized.", None, "ip_not_authorized"), Verdict(Says.UNAUTHORIZED)),
+        (403, openai(TERMINATED, "access_terminated", None), Verdict(Says.DEAD)),
+        (400, openai(RESTRICTED, "invalid_request_error", "organization_restricted"), Verdict(Says.DEAD)),
+        (403, msgspec.json.encode({"error": {"message": KEY_LIMIT, "code": 403}}), Verdict(Says.OUT_OF_QUOTA)),
+        (403, msgspec.json.encode({"code": "x", "error": NO_CREDITS}), Verdict(Says.OUT_OF_QUOTA)),
+        (403, b'{"code":"INSUFFICIENT_BALANCE","message":"Insufficient account balance"}', Verdict(Says.OUT_OF_QUOTA)),
+        (400, openai("Access denied.", "Arrearage", "Arrearage"), Verdict(Says.OUT_OF_QUOTA)),
+        (429, openai("No credits.", "insufficient_quota", "credit_balance_exhausted"), Verdict(Says.OUT_OF_QUOTA)),
+        (
+            403,
+            openai(FREE_TIER, "AllocationQuota.FreeTierOnly", "AllocationQuota.FreeTierOnly"),
+            Verdict(Says.NOT_ENTITLED, None, for_model=True),
+        ),
+        (
+            403,
+            openai("The model `m` is blocked.", "permissions_error", "model_permission_blocked_project"),
+            Verdict(Says.NOT_ENTITLED, None, for_model=True),
+        ),
         (
             403,
             openai("Project `p` does not have access to model `m`", None, "model_not_found"),
@@ -103,6 +137,11 @@ def test_an_answer_says_what_its_code_means_and_else_its_status(status: int, bod
 
 def test_a_message_that_repeats_the_clients_words_does_not_speak_for_the_provider() -> None:
     body = openai("Unknown parameter: 'incorrect api key provided'. insufficient_quota", "invalid_request_error", None)
+    assert judge(400, JSON, body, NOW_S) == Verdict(Says.NOTHING)
+
+
+def test_a_field_that_the_client_made_up_does_not_speak_for_the_provider() -> None:
+    body = openai("Incorrect API key provided: sk-a: Extra inputs are not permitted", "invalid_request_error", None)
     assert judge(400, JSON, body, NOW_S) == Verdict(Says.NOTHING)
 
 

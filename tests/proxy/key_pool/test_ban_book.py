@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from proxy.key_pool.ban_book import ATTEMPTS_MAX, Alone, BanBook, Field, Report
-from proxy.rules.bans import Answered
+from proxy.rules.bans import Answered, with_probe
 from proxy.rules.credentials import Ban, BanCause, Says, Verdict
 from proxy.shared_state.linked_key_pool import Put
 from tests.proxy.key_pool.stores import Away, Clock
@@ -27,6 +27,9 @@ class SlowStore:
 
     async def put(self, credential: str, model: str, expected: Ban | None, new: Ban | None) -> Put:  # noqa: ARG002
         await self.gate.acquire()
+        return self.take(expected, new)
+
+    def take(self, expected: Ban | None, new: Ban | None) -> Put:
         self.puts += 1
         if self.error is not None:
             raise self.error
@@ -34,6 +37,15 @@ class SlowStore:
             return Put(False, self.ban)
         self.ban = new
         return Put(True, new)
+
+
+class FarStore(SlowStore):
+    """One that acts at once, and whose answers are slow."""
+
+    async def put(self, credential: str, model: str, expected: Ban | None, new: Ban | None) -> Put:  # noqa: ARG002
+        answer = self.take(expected, new)
+        await self.gate.acquire()
+        return answer
 
 
 class Told:
@@ -52,9 +64,11 @@ class Told:
         self.book.report(FIELD, Report(verdict, Answered(now_s, now_s, status)))
 
 
-def play(dialogue: Callable[[SlowStore, Told], Awaitable[None]]) -> None:
+def play(
+    dialogue: Callable[[SlowStore, Told], Awaitable[None]], make_store: Callable[[], SlowStore] = SlowStore
+) -> None:
     async def main() -> None:
-        store = SlowStore()
+        store = make_store()
         told = Told(store)
         async with asyncio.timeout(5):
             await dialogue(store, told)
@@ -87,8 +101,8 @@ def test_what_was_found_holds_before_it_is_written() -> None:
 def test_who_loses_takes_what_is_there_and_decides_again() -> None:
     async def dialogue(store: SlowStore, told: Told) -> None:
         now_s = told.clock.now_s
-        store.ban = Ban(BanCause.COUNTING, now_s, now_s + 60, 2, now_s, status=403)
-        told.report(Verdict(Says.FORBIDDEN), 403)
+        store.ban = Ban(BanCause.COUNTING, now_s, now_s + 60, 2, now_s, status=401)
+        told.report(Verdict(Says.UNAUTHORIZED), 401)
         await settled(store, 2)
         assert store.ban is not None
         assert store.ban.failures == 3
@@ -118,12 +132,12 @@ def test_a_store_that_never_agrees_is_given_up() -> None:
 def test_failures_while_one_is_being_written_go_out_together() -> None:
     async def dialogue(store: SlowStore, told: Told) -> None:
         for _ in range(4):
-            told.report(Verdict(Says.FORBIDDEN), 403)
+            told.report(Verdict(Says.UNAUTHORIZED), 401)
         await settled(store)
         assert store.puts == 1
         assert store.ban is not None
         assert store.ban.failures == 4
-        told.report(Verdict(Says.FORBIDDEN), 403)
+        told.report(Verdict(Says.UNAUTHORIZED), 401)
         await settled(store)
         assert store.ban.cause is BanCause.DEAD
 
@@ -132,9 +146,9 @@ def test_failures_while_one_is_being_written_go_out_together() -> None:
 
 def test_a_report_that_comes_while_another_is_written_is_not_lost() -> None:
     async def dialogue(store: SlowStore, told: Told) -> None:
-        told.report(Verdict(Says.FORBIDDEN), 403)
+        told.report(Verdict(Says.UNAUTHORIZED), 401)
         await asyncio.sleep(0)
-        told.report(Verdict(Says.FORBIDDEN), 403)
+        told.report(Verdict(Says.UNAUTHORIZED), 401)
         await settled(store, 2)
         assert store.ban is not None
         assert store.ban.failures == 2
@@ -165,6 +179,80 @@ def test_a_probe_is_nobody_s_while_the_ban_lasts_and_one_s_afterwards() -> None:
         until_s = await told.book.claim(FIELD)
         assert until_s > told.clock.now_s
         assert await told.book.claim(FIELD) == 0.0
+
+    play(dialogue)
+
+
+async def left(store: SlowStore, told: Told) -> None:
+    """A client asks for a probe, and leaves while the store is being asked."""
+    told.report()
+    await settled(store)
+    told.clock.now_s += 61
+    client = asyncio.create_task(told.book.claim(FIELD))
+    await settled(store, 0)
+    client.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await client
+
+
+def test_a_probe_whose_client_leaves_before_it_has_it_is_the_next_ones() -> None:
+    async def dialogue(store: SlowStore, told: Told) -> None:
+        await left(store, told)
+        await settled(store, 2)
+        assert store.ban == told.book.get(FIELD)
+        assert store.ban is not None
+        assert store.ban.probe_until_s == 0.0
+        store.gate.release()
+        assert await told.book.claim(FIELD) > told.clock.now_s
+
+    play(dialogue, FarStore)
+
+
+def test_a_probe_that_is_given_back_begins_no_ban(caplog: pytest.LogCaptureFixture) -> None:
+    async def dialogue(store: SlowStore, told: Told) -> None:
+        await left(store, told)
+        await settled(store, 2)
+        assert store.puts == 3
+        assert told.written == [told.written[0]]
+
+    play(dialogue, FarStore)
+    assert [message for message in caplog.messages if "put aside" in message] == caplog.messages[:1]
+
+
+def test_a_probe_that_another_worker_has_is_not_given_back() -> None:
+    async def dialogue(store: SlowStore, told: Told) -> None:
+        await left(store, told)
+        assert store.ban is not None
+        theirs = store.ban = with_probe(store.ban, told.clock.now_s, 20)
+        await settled(store, 2)
+        assert store.ban is theirs
+        assert told.book.get(FIELD) == theirs
+
+    play(dialogue)
+
+
+@pytest.mark.parametrize("error", [Away(), ValueError("out of order")])
+def test_a_probe_is_given_back_without_a_store_too(error: Exception) -> None:
+    async def dialogue(store: SlowStore, told: Told) -> None:
+        await left(store, told)
+        store.error = error
+        await settled(store, 2)
+        ban = told.book.get(FIELD)
+        assert ban is not None
+        assert ban.probe_until_s == 0.0
+
+    play(dialogue)
+
+
+def test_a_book_closes_when_a_probe_is_given_back() -> None:
+    async def dialogue(store: SlowStore, told: Told) -> None:
+        await left(store, told)
+        for _ in range(2):
+            store.gate.release()
+        await told.book.close()
+        assert store.puts == 3, "the ban, its probe, and the end of that"
+        assert store.ban is not None
+        assert store.ban.probe_until_s == 0.0
 
     play(dialogue)
 

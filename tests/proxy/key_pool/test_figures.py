@@ -10,7 +10,7 @@ def used(figures: Figures, candidate: Candidate, requests: int, successes: int) 
     candidate.requests += requests
     candidate.successes += successes
     candidate.last_used_s = 5.0
-    figures.used.add(candidate)
+    figures.use(candidate)
 
 
 def test_what_was_told_is_not_told_again() -> None:

@@ -7,9 +7,9 @@ import pytest
 
 from proxy.config import Algorithm, PoolGroup
 from proxy.config import KeyPool as Settings
-from proxy.key_pool.pool import BARS_TOLD, Choice, KeyPool
+from proxy.key_pool.pool import BARS_TOLD, FILL_PAUSE_S, FILL_SLICE, Choice, Groups, KeyPool
 from proxy.key_pool.traces import Over, Trace
-from proxy.rules.credential_fields import Placement
+from proxy.rules.credential_fields import placement
 from proxy.rules.credentials import Ban, BanCause, Credential, Kind, Says, Verdict
 from proxy.rules.selection import Candidate
 from tests.proxy.key_pool.stores import Clock, SharedStore, keys, worker
@@ -63,6 +63,32 @@ def test_keys_follow_each_other() -> None:
         names = [str(await name_of(pool)) for _ in range(6)]
         assert sorted(names[:3]) == ["a", "b", "c"]
         assert names[3:] == names[:3]
+
+    play(dialogue)
+
+
+def test_a_success_after_its_use_was_told_is_told_too() -> None:
+    async def dialogue() -> None:
+        pool = worker(None, Clock(), *keys("a"))
+        first, second = await chosen(pool), await chosen(pool)
+        assert first is not None
+        assert second is not None
+        await say(pool, first, SUCCESS, 200)
+        assert [(one.requests, one.successes) for one in pool.figures.take_counts()] == [(2, 1)]
+        await say(pool, second, SUCCESS, 200)
+        assert [(one.requests, one.successes) for one in pool.figures.take_counts()] == [(0, 1)]
+
+    play(dialogue)
+
+
+def test_a_use_of_a_key_that_is_gone_is_not_told() -> None:
+    async def dialogue() -> None:
+        pool = worker(None, Clock(), *keys("a"))
+        choice = await chosen(pool)
+        assert choice is not None
+        pool.credentials_changed([], ["a"])
+        pool.figures.use(choice.candidate)  # as the answer does
+        assert pool.figures.take_counts() == []
 
     play(dialogue)
 
@@ -208,7 +234,7 @@ def test_failures_in_a_row_are_counted_over_all_workers() -> None:
         clock = Clock()
         pools = [worker(store, clock, *keys("a", "b")) for _ in range(2)]
         for number in range(5):
-            await say_of(pools[number % 2], "a", Verdict(Says.FORBIDDEN), 403)
+            await say_of(pools[number % 2], "a", Verdict(Says.UNAUTHORIZED), 401)
         ban = store.bans["a", ""]
         assert ban.cause is BanCause.DEAD
         store.announce()
@@ -423,6 +449,88 @@ def test_another_algorithm_is_used_at_once() -> None:
     play(dialogue)
 
 
+MANY = [f"k{number:04}" for number in range(2 * FILL_SLICE + 500)]
+
+
+async def filled() -> None:
+    """Waits until selectors of MANY are filled."""
+    await asyncio.sleep(10 * FILL_PAUSE_S)
+
+
+def sizes(pool: KeyPool) -> dict[Groups, int]:
+    return {groups: len(each) for (groups, _), each in pool._selectors.items()}
+
+
+@pytest.mark.parametrize("algorithm", Algorithm)
+def test_a_selector_of_many_is_used_before_all_are_in_it(algorithm: Algorithm) -> None:
+    """Else a change of the algorithm would stop the event loop for half a second with 100,000 keys."""
+
+    async def dialogue() -> None:
+        clock = Clock()
+        pool = worker(None, clock, *keys(*MANY))
+        pool.use(Settings(algorithm=algorithm))
+        choice = await pool.choose((), MODEL, b"a conversation", (), trace())
+        assert choice is not None
+        assert sizes(pool) == {("default",): FILL_SLICE}
+        absent = [one for one in pool._candidates.values() if one not in pool._selectors[("default",), ""]]
+        gone, banned, moved = (one.id for one in absent[:3])
+        pool.credentials_changed([*keys("new"), *keys(moved, group="other")], [gone])
+        pool.ban_changed(banned, "", Ban(BanCause.DEAD, clock.now_s, clock.now_s + 60))
+        pool.use(Settings(algorithm=algorithm, multi_tier=True, groups={"other": PoolGroup()}))
+        await filled()
+        inside = pool._selectors[("default",), ""]
+        expected = {*MANY, "new"} - {gone, banned, moved}
+        assert {one.id for one in pool._candidates.values() if one in inside} == expected
+        assert len(inside) == len(expected)
+
+    play(dialogue)
+
+
+def test_a_selector_that_is_being_filled_gives_way_to_the_next() -> None:
+    async def dialogue() -> None:
+        pool = worker(None, Clock(), *keys(*MANY))
+        await name_of(pool)
+        first = pool._selectors[("default",), ""]
+        pool.use(Settings(algorithm=Algorithm.LEAST_USED))
+        await name_of(pool)
+        await filled()
+        assert len(first) == FILL_SLICE
+        assert sizes(pool) == {("default",): len(MANY)}
+
+    play(dialogue)
+
+
+def test_few_that_may_be_used_are_found_among_many_at_once() -> None:
+    async def dialogue() -> None:
+        clock = Clock()
+        pool = worker(None, clock, *keys(*MANY))
+        for name in MANY:
+            if name != MANY[-100]:
+                pool.ban_changed(name, "", Ban(BanCause.DEAD, clock.now_s, clock.now_s + 60))
+        assert await name_of(pool) == MANY[-100]
+
+    play(dialogue)
+
+
+def test_a_group_that_goes_moves_no_key_and_makes_no_selector() -> None:
+    async def dialogue() -> None:
+        pool = worker(None, Clock(), *keys("a"), *keys("b", group="big"))
+        pool.use(Settings(groups={"big": PoolGroup()}))
+        assert {await name_of(pool) for _ in range(2)} == {"a", "b"}
+        before = dict(pool._selectors)
+        pool.use(Settings())
+        assert {await name_of(pool) for _ in range(2)} == {"a", "b"}
+        assert pool._selectors == before
+        assert (pool.has_keys(("default",)), pool.has_keys(("big",))) == (True, False)
+        pool.credentials_changed(keys("b"), [])
+        assert {await name_of(pool) for _ in range(2)} == {"a", "b"}
+        assert len(pool._selectors) == 2
+        pool.tick()
+        assert sizes(pool) == {("default",): 2}
+
+    play(dialogue)
+
+
 def test_many_secrets_that_cannot_be_decrypted_are_told_in_a_line(caplog: pytest.LogCaptureFixture) -> None:
     pool = KeyPool(now_s=Clock())
     pool.credentials_changed(keys(*map(str, range(BARS_TOLD + 5))), [])
@@ -444,9 +552,14 @@ def test_a_key_whose_secret_can_be_decrypted_again_comes_back() -> None:
         pool.credentials_changed([Credential("a", "new")], [])
         choice = await chosen(pool)
         assert choice is not None
-        assert pool.header(choice.candidate, Placement(b"x-a", b"", frozenset(), frozenset())) == (b"x-a", b"secret")
+        in_field, in_query = placement("x-a"), placement("?a")
+        assert pool.shown(choice.candidate, in_field) == choice.candidate.shown == (b"x-a", b"secret")
+        assert pool.shown(choice.candidate, in_query) == choice.candidate.shown == (b"", b"secret")
+        known["newer"] = "other"
+        pool.credentials_changed([Credential("a", "newer")], [])
+        assert pool.shown(choice.candidate, in_field) == choice.candidate.shown == (b"x-a", b"other")
         pool.credentials_changed([], ["a"])
-        assert pool._headers == {b"x-a": {}}
+        assert pool._secrets == {}
 
     play(dialogue)
 

@@ -22,6 +22,7 @@ from tests.proxy.key_pool.stores import Clock, SharedStore, keys, worker
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 CHAT = b'{"model": "gpt", "messages": []}'
 UNAUTHORIZED = b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 4\r\n\r\nbad!"
+FORBIDDEN = b"HTTP/1.1 403 Forbidden\r\nContent-Length: 2\r\n\r\nno"
 QUOTA = b"HTTP/1.1 402 Payment Required\r\nContent-Length: 5\r\n\r\nbroke"
 LIMITED = b"HTTP/1.1 429 Too Many Requests\r\nRetry-After: 60\r\nContent-Length: 4\r\n\r\nslow"
 BROKEN = b"HTTP/1.1 500 Internal Server Error\r\nContent-Length: 4\r\n\r\noops"
@@ -48,9 +49,12 @@ class Story:
         client.put(body, more=False)
         headers = [(b"content-length", b"%d" % len(body)), *request.pop("headers", ())]
         self.exchange = client.exchange(method="POST", headers=headers, **request)
-        task = asyncio.create_task(relay(self.exchange, self.snapshot))
+        task = asyncio.create_task(self._relay())
         await turns(20)
         return client, task
+
+    async def _relay(self) -> None:
+        await relay(self.exchange, self.snapshot)
 
     async def answer(self, data: bytes) -> None:
         self.upstream.answer(data)
@@ -80,6 +84,9 @@ SECRETS = [
     (b"x-api-key", b"client"),
     (b"api-key", b"client"),
     (b"x-goog-api-key", b"client"),
+    (b"x-auth-key", b"client"),
+    (b"x-serverless-authorization", b"Bearer client"),
+    (b"x-forwarded-access-token", b"client"),
 ]
 
 
@@ -98,7 +105,9 @@ def test_the_credential_takes_the_place_of_the_client_s_secrets(
 ) -> None:
     async def dialogue() -> None:
         story = Story(upstream, pool_of("a"), **route)
-        client, task = await story.post(query=b"a=1&key=client&api_key=client", headers=SECRETS)
+        client, task = await story.post(
+            query=b"a=1&key=client&api_key=client&api_token=client&auth=client&jwt=client", headers=SECRETS
+        )
         await story.answer(OK)
         await task
         assert shown in story.asked
@@ -124,6 +133,23 @@ def test_a_redirect_does_not_tell_the_client_the_credential(upstream: Upstream, 
     play(dialogue)
 
 
+@pytest.mark.parametrize("spelled", [b"a%2Fb%2Bc%3D", b"a%2fb%2bc%3d", b"a/b+c=", b"a/b%2Bc=", b"%61/b+c%3d"])
+def test_nor_where_the_upstream_spells_it_in_another_way(upstream: Upstream, spelled: bytes) -> None:
+    async def dialogue() -> None:
+        pool = pool_of()
+        pool.api_key = "a/b+c="
+        story = Story(upstream, pool, credential=CredentialSource.FIXED, credential_field="?key")
+        client, task = await story.post()
+        assert b"?key=a%2Fb%2Bc%3D " in story.asked
+        await story.answer(
+            b"HTTP/1.1 307 Temporary Redirect\r\nLocation: /?key=%b&b=1\r\nContent-Length: 0\r\n\r\n" % spelled
+        )
+        await task
+        assert (b"location", b"/?key=***&b=1") in client.headers
+
+    play(dialogue)
+
+
 @pytest.mark.parametrize("via", [None, "relay"])
 def test_no_subprotocol_of_a_handshake_carries_the_client_s_secret(upstream: Upstream, via: str | None) -> None:
     async def dialogue() -> None:
@@ -131,6 +157,7 @@ def test_no_subprotocol_of_a_handshake_carries_the_client_s_secret(upstream: Ups
         client = Client()
         offered = b"realtime, openai-insecure-api-key.sk-client"
         exchange = client.exchange(headers=[(b"sec-websocket-protocol", offered)])
+        exchange.scope["type"] = "websocket"
         route_phase(exchange, story.snapshot)
         await Attempts(exchange, story.credentials).choose_first()
         sent = handshake(exchange, b"key")
@@ -196,6 +223,53 @@ def test_a_client_s_fault_is_relayed_at_once(upstream: Upstream) -> None:
         await story.answer(BAD)
         await task
         assert (client.status, client.body, story.exchange.attempts) == (400, b"what", 1)
+
+    play(dialogue)
+
+
+def test_what_is_forbidden_to_all_keys_is_asked_of_a_few_and_bans_none(upstream: Upstream) -> None:
+    async def dialogue() -> None:
+        store = SharedStore()
+        story = Story(upstream, pool_of(*"abcdefgh", store=store, retry_max=2))
+        for _ in range(10):
+            client, task = await story.post()
+            for _ in range(3):
+                await story.answer(FORBIDDEN)
+            await task
+            assert (client.status, client.body, story.exchange.attempts) == (403, b"no", 3)
+        assert store.bans == {}
+
+    play(dialogue)
+
+
+@pytest.mark.parametrize(("rest", "attempts"), [(b"/v1/messages", 3), (b"/v1/organizations/me", 2)])
+def test_who_asks_for_what_wants_another_kind_of_key_bans_none(upstream: Upstream, rest: bytes, attempts: int) -> None:
+    async def dialogue() -> None:
+        store = SharedStore()
+        story = Story(upstream, pool_of("a", "b", "c", store=store, retry_max=1), dialect=Dialect.ANTHROPIC)
+        body = b'{"type": "error", "error": {"type": "authentication_error", "message": "invalid x-api-key"}}'
+        client, task = await story.post(path=b"/up" + rest)
+        for _ in range(attempts):
+            await story.answer(b"HTTP/1.1 401 Unauthorized\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
+        await task
+        assert (client.status, client.body, story.exchange.attempts) == (401, body, attempts)
+        assert {ban.cause for ban in store.bans.values()} == ({BanCause.DEAD} if attempts == 3 else set())
+
+    play(dialogue)
+
+
+def test_what_wants_another_kind_of_key_is_told_by_what_the_upstream_is_asked_for(upstream: Upstream) -> None:
+    """Not by what the client asked for: a part of that path may stand in the route's target."""
+
+    async def dialogue() -> None:
+        store = SharedStore()
+        target = "http://up.example/v1"
+        story = Story(upstream, pool_of("a", store=store, ban_401=True), dialect=Dialect.OPENAI, target=target)
+        client, task = await story.post(path=b"/up/organization/costs")
+        assert story.asked.startswith(b"POST /v1/organization/costs ")
+        await story.answer(UNAUTHORIZED)
+        await task
+        assert (client.status, store.bans) == (401, {})
 
     play(dialogue)
 
@@ -277,6 +351,54 @@ def test_an_idle_close_is_nobody_s_fault_and_costs_the_key_nothing(upstream: Ups
     play(dialogue)
 
 
+def test_a_request_that_went_out_again_after_an_idle_close_is_told_of_once(upstream: Upstream) -> None:
+    async def dialogue() -> None:
+        story = Story(upstream, pool_of("a"))
+        for _ in range(2):
+            _, task = await story.post()
+            await story.answer(OK)
+            await task
+        _, task = await story.post()
+        story.exchange.request_id = b"again"
+        upstream.close()
+        await turns(20)
+        await story.answer(OK)
+        await task
+        [trace] = story.pool.traces.find("again")
+        assert [(attempt.status, attempt.says) for attempt in trace.tries] == [(0, "nothing"), (200, "success")]
+        [counts] = story.pool.figures.take_counts()
+        assert (counts.requests, counts.successes, counts.errors) == (3, 3, 0)
+
+    play(dialogue)
+
+
+@pytest.mark.parametrize(("method", "attempts"), [("GET", 2), ("POST", 1)])
+def test_an_idle_close_costs_no_idempotent_request_its_answer_whatever_is_retried_otherwise(
+    upstream: Upstream, method: str, attempts: int
+) -> None:
+    async def dialogue() -> None:
+        story = Story(upstream, pool_of("a", "b", retry_enabled=False))
+        _, task = await story.post()
+        await story.answer(OK)
+        await task
+        client = Client()
+        exchange = client.exchange(method=method)
+        task = asyncio.create_task(relay(exchange, story.snapshot))
+        await turns(20)
+        upstream.close()
+        await turns(20)
+        if attempts == 2:
+            await story.answer(OK)
+            await task
+            assert client.status == 200
+        else:
+            with pytest.raises(UpstreamClosed):
+                await task
+        assert exchange.attempts == attempts
+
+    play(dialogue)
+
+
 def test_a_repeat_after_an_idle_close_does_not_count_as_a_retry(upstream: Upstream) -> None:
     async def dialogue() -> None:
         story = Story(upstream, pool_of("a", "b", retry_max=1))
@@ -333,6 +455,40 @@ def test_a_long_body_streams_and_is_sent_once(upstream: Upstream) -> None:
     play(dialogue)
 
 
+@pytest.mark.parametrize(("bytes_max", "attempts"), [(len(CHAT), 2), (len(CHAT) - 1, 1), (0, 1)])
+def test_a_body_over_the_limit_is_sent_once_even_where_it_came_whole(
+    upstream: Upstream, bytes_max: int, attempts: int
+) -> None:
+    async def dialogue() -> None:
+        story = Story(upstream, pool_of("a", "b", retry_body_bytes_max=bytes_max))
+        client, task = await story.post()
+        for _ in range(attempts):
+            await story.answer(QUOTA)
+        await task
+        assert (client.status, story.exchange.attempts) == (402, attempts)
+
+    play(dialogue)
+
+
+def test_a_body_of_http_2_that_begins_with_nothing_is_kept_all_the_same(upstream: Upstream) -> None:
+    async def dialogue() -> None:
+        story = Story(upstream, pool_of("a", "b"))
+        client = Client()
+        client.put(b"", more=True)
+        client.put(CHAT, more=False)
+        exchange = client.exchange(method="POST", version="2")
+        task = asyncio.create_task(relay(exchange, story.snapshot))
+        await turns(20)
+        assert b"content-length: %d\r\n" % len(CHAT) in story.asked
+        assert story.asked.endswith(b"\r\n\r\n" + CHAT)
+        await story.answer(QUOTA)
+        await story.answer(OK)
+        await task
+        assert (client.status, exchange.attempts) == (200, 2)
+
+    play(dialogue)
+
+
 def test_a_client_that_leaves_says_nothing_of_the_key(upstream: Upstream) -> None:
     async def dialogue() -> None:
         store = SharedStore()
@@ -357,6 +513,23 @@ def test_a_body_that_does_not_come_whole_chooses_no_key(upstream: Upstream) -> N
         with pytest.raises(ClientGone):
             await relay(exchange, story.snapshot)
         assert upstream.connections == []
+
+    play(dialogue)
+
+
+def test_each_use_and_each_success_is_counted_once(upstream: Upstream) -> None:
+    """Of the first request, which has to look for a key, and of the next, which gets the one that comes."""
+
+    async def dialogue() -> None:
+        pool = pool_of("a")
+        story = Story(upstream, pool)
+        for _ in range(2):
+            _, task = await story.post()
+            taken = pool.figures.take_counts()
+            await story.answer(OK)
+            await task
+            taken += pool.figures.take_counts()
+            assert (sum(one.requests for one in taken), sum(one.successes for one in taken)) == (1, 1)
 
     play(dialogue)
 
@@ -406,6 +579,26 @@ def test_of_several_sources_the_first_that_there_is(upstream: Upstream) -> None:
             assert b"authorization: %b\r\n" % shown in story.asked.removeprefix(before)
             await story.answer(OK)
             await task
+
+    play(dialogue)
+
+
+@pytest.mark.parametrize(("answer", "told"), [(OK, []), (UNAUTHORIZED, [("oauth", 1, 401)]), (FORBIDDEN, [])])
+def test_a_refused_access_token_is_told_and_the_answer_relayed_as_it_was(
+    upstream: Upstream, answer: bytes, told: list[tuple[str, int, int]]
+) -> None:
+    async def dialogue() -> None:
+        pool = pool_of("a")
+        pool.credentials_changed([Credential("oauth", "access", kind=Kind.OAUTH)], [])
+        story = Story(upstream, pool, credential=CredentialSource.OAUTH)
+        client, task = await story.post()
+        await story.answer(answer)
+        await task
+        assert (client.body, story.exchange.attempts) == (answer[answer.index(b"\r\n\r\n") + 4 :], 1)
+        counts = pool.figures.take_counts()
+        assert [(each.id, each.errors, each.last_error_status) for each in counts] == told
+        assert pool.figures.take_bans() == []
+        assert pool.oauth() is not None
 
     play(dialogue)
 

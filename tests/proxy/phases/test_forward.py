@@ -9,7 +9,7 @@ from proxy.config import Forwarded
 from proxy.errors import ClientGone, RelayError, UpstreamClosed
 from proxy.exchange import Exchange
 from proxy.phases import forward as forward_module
-from proxy.phases.forward import forward, pusher, upstream_request
+from proxy.phases.forward import PIECES_AHEAD_MAX, forward, pusher, upstream_request
 from proxy.phases.receive import receive_piece
 from proxy.phases.route import route
 from proxy.rules.headers import Header
@@ -433,6 +433,66 @@ class Settled:
 
     def __await__(self) -> Any:
         return iter(())
+
+
+class Granian:
+    """Takes a few pieces ahead of a client; whoever gives more has to wait until they have been written."""
+
+    def __init__(self, exchange: Exchange) -> None:
+        self.given: list[dict[str, Any]] = []
+        self.room = exchange.loop.create_future()
+        exchange.send = self.send
+
+    def send(self, message: dict[str, Any]) -> Any:
+        self.given.append(message)
+        return self.room if len(self.given) == PIECES_AHEAD_MAX else Settled()
+
+
+async def cut(told: Dialogue) -> None:
+    """Breaks an answer off, with its first piece on the way to the client."""
+    await told.begin()
+    await told.answer(OK + b"hel")
+    told.upstream.close()
+    await turns()
+
+
+def test_a_cut_answer_ends_when_its_client_has_been_sent_what_came() -> None:
+    async def dialogue() -> None:
+        told = Dialogue()
+        granian = Granian(told.exchange)
+        await cut(told)
+        assert not told.task.done()
+        granian.room.set_result(None)
+        with pytest.raises(RelayError, match="truncated"):
+            await told.task
+        assert b"".join(message["body"] for message in granian.given[1:]) == b"hel"
+
+    play(dialogue)
+
+
+def test_a_cut_answer_ends_though_its_client_takes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(forward_module, "WRITTEN_TIMEOUT_S", 0.01)
+
+    async def dialogue() -> None:
+        told = Dialogue()
+        Granian(told.exchange)
+        await cut(told)
+        with pytest.raises(RelayError, match="truncated"):
+            await told.task
+
+    play(dialogue)
+
+
+def test_a_cut_answer_in_http_2_is_reset_behind_what_came() -> None:
+    async def dialogue() -> None:
+        told = Dialogue(version="2")
+        granian = Granian(told.exchange)
+        await cut(told)
+        with pytest.raises(RelayError, match="truncated"):
+            await told.task
+        assert [message["body"] for message in granian.given[1:]] == [b"hel"]
+
+    play(dialogue)
 
 
 def test_only_a_send_that_has_not_acted_is_waited_for() -> None:

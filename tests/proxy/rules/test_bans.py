@@ -27,8 +27,8 @@ SETTINGS = KeyPool()
 STRICT = KeyPool(ban_401=True)
 LENIENT = KeyPool(ban_402=False)
 MANUAL = KeyPool(auto_ban_enabled=False)
-FAULTS = [says for says in Says if says not in (Says.SUCCESS, Says.NOTHING)]
-COUNTED = [Says.FAILED, Says.FORBIDDEN, Says.UNAUTHORIZED]
+FAULTS = [says for says in Says if says not in (Says.SUCCESS, Says.NOTHING, Says.FORBIDDEN)]
+COUNTED = [Says.FAILED, Says.UNAUTHORIZED]
 
 
 def told(
@@ -90,7 +90,6 @@ def test_some_answers_ban_at_once(says: Says, settings: KeyPool, cause: BanCause
     ("says", "settings", "cause"),
     [
         (Says.FAILED, SETTINGS, BanCause.FAILING),
-        (Says.FORBIDDEN, SETTINGS, BanCause.DEAD),
         (Says.UNAUTHORIZED, SETTINGS, BanCause.DEAD),
         (Says.OUT_OF_QUOTA, LENIENT, BanCause.OUT_OF_QUOTA),
     ],
@@ -118,7 +117,7 @@ def test_a_row_is_broken_by_a_success_a_pause_and_a_failure_of_the_other_side() 
     late = told(Says.FAILED, four, at_s=NOW_S + SETTINGS.error_window_s + 0.1)
     assert late is not None
     assert late.failures == 1
-    other = told(Says.FORBIDDEN, four)
+    other = told(Says.UNAUTHORIZED, four)
     assert other is not None
     assert (other.failures, usable(other)) == (1, True)
     row = told(Says.UNAUTHORIZED, other)
@@ -131,13 +130,13 @@ def test_a_credential_that_is_being_counted_is_reset_even_by_a_slow_success() ->
     assert after(counting, Verdict(Says.SUCCESS), Answered(NOW_S + 1, NOW_S - 60, 200), SETTINGS) is None
 
 
-@pytest.mark.parametrize("says", [*Says])
-def test_a_clients_fault_changes_nothing_whatever_the_state(says: Says) -> None:
-    assert told(Says.NOTHING) is None
-    if says in FAULTS:
-        ban = told(says)
-        assert told(Says.NOTHING, ban) is ban
-        assert told(Says.NOTHING, ban, at_s=NOW_S + 1e9) is ban
+@pytest.mark.parametrize("nothing", [Says.NOTHING, Says.FORBIDDEN])
+@pytest.mark.parametrize("says", [*FAULTS])
+def test_a_clients_fault_and_what_may_be_one_change_nothing_whatever_the_state(says: Says, nothing: Says) -> None:
+    assert told(nothing) is None
+    ban = told(says)
+    assert told(nothing, ban) is ban
+    assert told(nothing, ban, at_s=NOW_S + 1e9) is ban
 
 
 @pytest.mark.parametrize("says", [says for says in FAULTS if says not in (Says.RATE_LIMITED, Says.OVERLOADED)])

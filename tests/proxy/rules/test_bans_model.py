@@ -12,13 +12,24 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from msgspec.structs import replace
 
 from proxy.config import KeyPool
-from proxy.rules.bans import ASKED_FOR, GRAVITY, STRIKES_MAX, Answered, after, due, is_soft, usable, with_probe
+from proxy.rules.bans import (
+    ASKED_FOR,
+    BANS_NOBODY,
+    GRAVITY,
+    STRIKES_MAX,
+    Answered,
+    after,
+    due,
+    is_soft,
+    usable,
+    with_probe,
+)
 from proxy.rules.credentials import Ban, BanCause, Says, Verdict
 from proxy.rules.waits import WAIT_S_MAX
 
 LEASE_S = 30.0
 ATTEMPTS = 3
-STATUSES = {Says.SUCCESS: 200, Says.UNAUTHORIZED: 401, Says.OUT_OF_QUOTA: 402, Says.FORBIDDEN: 403, Says.FAILED: 500}
+STATUSES = {Says.SUCCESS: 200, Says.UNAUTHORIZED: 401, Says.OUT_OF_QUOTA: 402, Says.FAILED: 500}
 
 
 @dataclass(eq=False)
@@ -63,7 +74,7 @@ workers = st.integers(0, 1)
 places = st.integers(0, 1000)
 faults = st.builds(
     Verdict,
-    st.sampled_from([says for says in Says if says not in (Says.SUCCESS, Says.NOTHING)]),
+    st.sampled_from([says for says in Says if says not in (Says.SUCCESS, *BANS_NOBODY)]),
     st.none() | st.sampled_from([0.02, 34.0, 200_000.0]),
 )
 
@@ -155,10 +166,10 @@ class Bans(RuleBasedStateMachine):
             assert self.world.stored is None, "a successful probe left a ban"
 
     @precondition(lambda self: self.world.running)
-    @rule(place=places)
-    def answer_with_a_clients_fault(self, place: int) -> None:
+    @rule(place=places, says=st.sampled_from(sorted(BANS_NOBODY)))
+    def answer_with_a_clients_fault(self, place: int, says: Says) -> None:
         request, before = self.end(place), self.world.stored
-        self.world.answer(request, Verdict(Says.NOTHING))
+        self.world.answer(request, Verdict(says))
         stored = self.world.stored
         if stored is not before:
             assert before is not None

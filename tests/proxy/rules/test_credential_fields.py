@@ -11,9 +11,9 @@ from proxy.rules.credential_fields import (
     CLIENT_PARAMETERS,
     credential_field,
     header,
-    in_query,
     is_presentable,
     placement,
+    shown_as,
     with_parameter,
     without_secret,
     without_secret_protocols,
@@ -70,7 +70,7 @@ def test_a_query_is_cut_once_and_for_all(query: bytes) -> None:
     ("query", "result"), [(b"", b"key=a%2Bb%26c"), (b"alt=sse", b"alt=sse&key=a%2Bb%26c"), (b"a&", b"a&&key=a%2Bb%26c")]
 )
 def test_a_credential_is_the_last_parameter(query: bytes, result: bytes) -> None:
-    assert with_parameter(query, b"key", in_query("a+b&c")) == result
+    assert with_parameter(query, b"key", shown_as(placement("?key"), "a+b&c")[1]) == result
     assert dict(parse_qsl(result.decode()))["key"] == "a+b&c"
 
 
@@ -155,7 +155,15 @@ def test_the_names_of_secrets_are_in_lower_case_and_cookies_are_among_them() -> 
     ],
 )
 def test_no_subprotocol_carries_a_client_s_secret(offered: bytes, crosses: bytes) -> None:
-    assert without_secret_protocols(offered) == crosses
+    fields = [(b"host", b"a"), (b"sec-websocket-protocol", offered), (b"origin", b"b")]
+    left = [(b"sec-websocket-protocol", crosses)] if crosses else []
+    assert without_secret_protocols(fields) == [(b"host", b"a"), (b"origin", b"b"), *left]
+
+
+def test_subprotocols_of_several_fields_are_one_list() -> None:
+    """A word in one field and the secret in the next (RFC 6455 section 4.1)."""
+    fields = [(b"sec-websocket-protocol", b"chat, token"), (b"sec-websocket-protocol", b"CANARY")]
+    assert without_secret_protocols(fields) == [(b"sec-websocket-protocol", b"chat")]
 
 
 def test_an_answer_does_not_repeat_the_relay_s_own_secret() -> None:

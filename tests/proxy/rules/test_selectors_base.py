@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.rules.credentials import Credential
-from proxy.rules.selectors_base import Buckets, Candidate
+from proxy.rules.selectors_base import Buckets, Candidate, Place
 from tests.candidates import candidate
 
 steps = st.lists(st.tuples(st.integers(0, 9), st.none() | st.integers(0, 3)))
@@ -17,6 +17,7 @@ def test_each_candidate_is_in_the_bucket_it_was_put_into_last_and_in_no_other(
     candidates = [candidate(str(index)) for index in range(10)]
     buckets = Buckets()
     naive: dict[Candidate, int] = {}
+    guesses: list[Place | None] = [None]
     for index, number in steps:
         one = candidates[index]
         if number is None:
@@ -27,10 +28,12 @@ def test_each_candidate_is_in_the_bucket_it_was_put_into_last_and_in_no_other(
             naive[one] = number
         assert len(buckets) == len(naive)
         assert all((one in buckets) == (one in naive) for one in candidates)
-        found = [(one, number) for number, bucket in buckets.by_number.items() for one in bucket]
+        found = [(one.candidate, number) for number, bucket in buckets.by_number.items() for one in bucket]
         assert len(found) == len(naive)
         assert dict(found) == naive
         assert all(buckets.by_number.values()), "an empty bucket"
+        guesses.append(buckets.places.get(one))
+        assert all(buckets.place(one, guess) is buckets.places.get(one) for guess in guesses)
 
 
 def test_a_candidate_begins_with_the_published_figures_and_tells_no_secret() -> None:

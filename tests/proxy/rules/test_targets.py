@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.rules.targets import climbs
+from proxy.rules.targets import as_one, as_served, climbs
 
 
 def climbs_for_certain(rest: bytes) -> bool:
@@ -85,3 +85,37 @@ def test_it_agrees_with_a_walk_through_folders(parts: list[tuple[bytes, bytes]])
 @given(st.binary(max_size=30))
 def test_it_agrees_on_any_bytes(rest: bytes) -> None:
     assert climbs(rest) is climbs_for_certain(rest)
+
+
+@pytest.mark.parametrize(
+    ("path", "served"),
+    [
+        (b"", b"/"),
+        (b"/", b"/"),
+        (b"/V1/Models", b"/v1/models/"),
+        (b"/v1//models/", b"/v1/models/"),
+        (b"/v1/%6dodels%2Fx", b"/v1/models/x/"),
+        (b"/v1/./x/..;y/models", b"/v1/models/"),
+        (b"\\v1\\models;a=b", b"/v1/models/"),
+        (b"/../../v1", b"/v1/"),
+        (b"/%252e%252e", b"/%2e%2e/"),
+    ],
+)
+def test_a_path_is_read_as_servers_may_read_it(path: bytes, served: bytes) -> None:
+    assert as_served(path) == served
+
+
+@pytest.mark.parametrize(
+    ("path", "one"),
+    [
+        (b"/v1/models/M:generateContent", b"/v1/models/M:generateContent"),
+        (b"/v1//models;x/./M%3Agen", b"/v1/models/M:gen"),
+        (b"/v1\\models/M", b"/v1/models/M"),
+        (b"/v1/models/..M", b"/v1/models/..M"),
+        (b"/v1/models/M/../N", None),
+        (b"/v1/models/M%2F%2e%2E%5cN", None),
+        (b"/v1/models/M/..;x/N", None),
+    ],
+)
+def test_a_path_that_may_be_another_one_is_none(path: bytes, one: bytes | None) -> None:
+    assert as_one(path) == one

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from proxy.config import KeyPool, PoolGroup
 from proxy.rules.credentials import DEFAULT_GROUP
-from proxy.rules.tiers import group_of, tiers
+from proxy.rules.tiers import group_of, tiers, unknown_groups
 
 GROUPS = {
     "gold": PoolGroup(priority=1),
@@ -88,6 +88,10 @@ def test_without_credentials_there_is_no_tier() -> None:
 
 
 ids = st.sampled_from(["a", "b", "c", "d", DEFAULT_GROUP])
+
+
+def test_default_is_always_a_group() -> None:
+    assert unknown_groups(("default", "a", "b"), {"a": PoolGroup()}) == ["b"]
 
 
 @given(

@@ -1,6 +1,6 @@
 """A key pool that remembers what it is told, and credentials and bans to tell it."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from proxy.rules.credentials import Ban, BanCause, Credential
 from proxy.shared_state.credential_events import BanChange, CredentialCounts
@@ -39,7 +39,7 @@ class Told:
         self.bans: dict[tuple[str, str], Ban] = {}
         self.told: list[object] = []
         self.figures = Figures()
-        self.version: Callable[[], int] = lambda: 0
+        self.version = 0
         self.store: SharedBans | None = None
 
     def share(self, store: SharedBans, _unavailable: type[Exception]) -> None:

@@ -1,6 +1,7 @@
 """Every form of URL against a real server of its kind, and every URL that cannot be used against its one line."""
 
 import asyncio
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,18 +17,24 @@ from proxy.config import ConfigError
 from proxy.shared_state import keys
 from proxy.shared_state.breaker import Breaker, Guard, StoreUnavailable
 from proxy.shared_state.client import Aof, Found, check, connect
-from tests.redis_servers import cluster, connected, redis_at, sentinel, server, settle, tls_server, until
+from proxy.shared_state.direct import direct
+from tests.redis_servers import DEADLINE_S, cluster, connected, redis_at, sentinel, server, settle, tls_server, until
 
 PASSWORD = "p/s?#@:% é"
 SECRET = "hunter2"
 
 
 def run(url: str, *commands: tuple[Any, ...]) -> list[Any]:
-    """What a client of this URL is answered."""
+    """What a client of this URL is answered; the hot path's own connection is there too, but to a cluster."""
 
     async def dialogue() -> list[Any]:
         async with connected(url) as client:
-            return [await client.execute_command(*command) for command in commands]
+            answers = [await client.execute_command(*command) for command in commands]
+            if own := direct(client):
+                with contextlib.closing(own):
+                    await own.connect()
+                    assert await own.ask(DEADLINE_S, "ECHO", "own") == b"own"
+            return answers
 
     return asyncio.run(dialogue())
 

@@ -10,7 +10,13 @@ def test_the_configuration_lies_in_one_slot() -> None:
     assert len({key_slot(name.encode()) for name in names}) == 1
 
 
+def test_what_is_metered_lies_in_one_slot() -> None:
+    names = [value for name, value in vars(keys).items() if name.startswith("METER_")]
+    assert len(names) == 6
+    assert len({key_slot(name.encode()) for name in names}) == 1
+
+
 def test_every_name_is_the_relays_own_and_spelled_once() -> None:
     names = [value for name, value in vars(keys).items() if name.isupper()]
     assert all(name.startswith("relaygate:") for name in names)
-    assert len(set(names)) == len(names) == 17
+    assert len(set(names)) == len(names) == 24

@@ -11,6 +11,7 @@ import pytest
 
 from loadtests.processes import free_port
 from proxy.config import Config, ConfigError, KeyPool, Redis, Route
+from proxy.metering.gate import Gate
 from proxy.shared_state import published
 from proxy.shared_state.bans import BanStore
 from proxy.shared_state.breaker import Breaker, Guard
@@ -53,12 +54,16 @@ class Linked:
         self._use_routes = use_routes
         self.key_pool = Told()
         self.live_log = LiveLog(time.monotonic)
+        self.gate = Gate()
 
     def use_routes(self, routes: dict[str, Route], _key_pool: KeyPool) -> None:
         self._use_routes(routes)
 
     def explain(self, request_id: bytes) -> bytes | None:
         return b"known" if request_id == b"one" else None
+
+    def latest(self, _: bytes) -> bytes:
+        return b"latest"
 
 
 @pytest.fixture(scope="module", name="url")

@@ -8,6 +8,9 @@ import pytest
 from proxy.config import (
     Admin,
     Algorithm,
+    BalanceMethod,
+    BalancePreset,
+    BalanceQuery,
     ConfigError,
     Credentials,
     CredentialSource,
@@ -15,6 +18,7 @@ from proxy.config import (
     HttpVersions,
     KeyPool,
     ListenerTls,
+    ModelPrice,
     PoolGroup,
     Route,
     Server,
@@ -205,6 +209,41 @@ def test_the_key_pool_and_its_groups() -> None:
     }
 
 
+def test_prices_and_estimates() -> None:
+    text = """
+    prices:
+      version: 2026-11
+      models:
+        gpt-4o*: {input: 2.5, output: 10, cache_read: 1.25}
+        "*": {input: 0.01875, output: 0, cache_read: null}
+    estimates: {output_tokens: 8192}
+    """
+    fields = read(text)
+    models = {"gpt-4o*": ModelPrice(input=2.5, output=10, cache_read=1.25), "*": ModelPrice(input=0.01875, output=0)}
+    assert fields == {"prices": {"version": "2026-11", "models": models}, "estimates": {"output_tokens": 8192}}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{gpt*4: {input: 1, output: 1}}", "gpt*4: not a model, expected the name of a model, such as gpt-4o"),
+        ("{gpt: {input: 1}}", "gpt.output: missing"),
+        ("{gpt: 1}", "gpt: found 1, expected a mapping of keys to values"),
+        ("{gpt: {input: -1, output: 1}}", "gpt.input: found -1, expected a number from 0 to 100000"),
+        ("{gpt: {input: .nan, output: 1}}", "gpt.input: found nan, expected a number from 0 to 100000"),
+        ("{gpt: {input: 1, output: 100001}}", "gpt.output: found 100001, expected a number from 0 to 100000"),
+        ("{gpt: {input: '1', output: 1}}", "gpt.input: found '1', expected a number from 0 to 100000"),
+        (
+            "{gpt: {input: 1, output: 1, cache_read: 0.12345678901}}",
+            "gpt.cache_read: found 0.12345678901, expected a number of 9 decimals at most",
+        ),
+        ("{gpt: {input: 1, output: 1, cached: 1}}", "gpt.cached: unknown key, the nearest known one is cache_read"),
+    ],
+)
+def test_a_price_that_is_not_exact_or_not_whole_is_refused(text: str, message: str) -> None:
+    assert refusal(f"prices: {{models: {text}}}").startswith(f"f.yaml:1: prices.models.{message}")
+
+
 def test_credentials_and_their_file() -> None:
     fields = read("credentials: {api_key: sk-1, auth_file: auth.json}")["credentials"]
     assert fields == {"api_key": "sk-1", "auth_file": "/etc/relay/auth.json"}
@@ -316,3 +355,67 @@ def test_a_secret_in_a_variable_that_is_refused_is_not_shown(struct: type[Struct
         structs.from_text(struct, field, structs.Given("canary 1", "environment", "X"))
     assert str(caught.value).startswith("environment: X: found a secret that is not shown, expected ASCII text")
     assert structs.from_text(Admin, "token", structs.Given("a b", "environment", "X")) == "a b"
+
+
+def test_a_balance_query() -> None:
+    text = """
+    key_pool:
+      balance_interval_s: null
+      balance_queries:
+        factory: {preset: factory, pool_groups: [main]}
+        own:
+          url: https://x.test/{key}/usage?key={key}
+          method: POST
+          headers: {X-Key: "{key}"}
+          body: {key: "{key}", cached: true}
+          used: /data/0/used
+          remaining: ""
+          scale: 1000
+    """
+    pool = KeyPool(**read(text)["key_pool"])
+    assert pool.balance_interval_s is None
+    assert pool.balance_queries["factory"] == BalanceQuery(preset=BalancePreset.FACTORY, pool_groups=("main",))
+    assert pool.balance_queries["own"] == BalanceQuery(
+        url="https://x.test/{key}/usage?key={key}",
+        method=BalanceMethod.POST,
+        headers={"x-key": "{key}"},
+        body={"key": "{key}", "cached": True},
+        used="/data/0/used",
+        remaining="",
+        scale=1000.0,
+    )
+
+
+@pytest.mark.parametrize(
+    ("query", "says"),
+    [
+        ("{}", "found neither preset nor url, expected one of them"),
+        ("{url: 'http://x.test', total: /t}", "found neither used nor remaining, expected one of them"),
+        ("{preset: factory, used: /u}", "a preset says what is asked, expected only providers and pool_groups beside"),
+        ("{preset: nobody}", "found 'nobody', expected one of factory"),
+        ("{url: 'http://x.test', used: u}", "found 'u', expected a JSON pointer, such as /data/used"),
+        ("{url: 'http://x.test', used: /a~2}", "found '/a~2', expected a JSON pointer"),
+        ("{url: 'ftp://x.test', used: /u}", "found 'ftp://x.test', expected a URL that starts with http"),
+        ("{url: 'http://{key}.test', used: /u}", "found 'http://{key}.test', expected a host name"),
+        ("{url: 'http://a:b@x.test', used: /u}", "found 'http://***@x.test', expected a URL without a user name"),
+        ("{url: 'http://x.test/?k={k}', used: /u}", "found 'http://x.test/?k={k}', expected a URL without braces"),
+        ("{url: 'http://x.test/#a', used: /u}", "found 'http://x.test/#a', expected a URL in ASCII without spaces"),
+        ("{url: 'http://x.test', used: /u, headers: {host: a}}", "found a mapping, expected names of header fields"),
+        ('{url: "http://x.test", used: /u, headers: {a: "canary\\n"}}', "found a mapping, expected values in ASCII"),
+        ("{url: 'http://x.test', used: /u, headers: {a: 5}}", "found a mapping, expected a mapping from text to text"),
+        ("{url: 'http://x.test', used: /u, body: 5}", "found 5, expected a mapping or null"),
+        ("{url: 'http://x.test', used: /u, scale: 0}", "found 0, expected a number above 0"),
+        ("{url: 'http://x.test', used: /u, method: PUT}", "found 'PUT', expected one of GET, POST"),
+    ],
+)
+def test_a_balance_query_that_cannot_be_used(query: str, says: str) -> None:
+    told = refusal(f"key_pool: {{balance_queries: {{own: {query}}}}}")
+    assert told.startswith("f.yaml:1: key_pool.balance_queries.own")
+    assert says in told
+    assert "canary" not in told
+
+
+def test_the_name_of_a_balance_query() -> None:
+    assert refusal("key_pool: {balance_queries: {a b: {preset: factory}}}").startswith(
+        "f.yaml:1: key_pool.balance_queries.a b: not a name, expected 1 to 64 letters"
+    )

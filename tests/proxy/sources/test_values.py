@@ -150,6 +150,39 @@ def test_via_refused(text: str) -> None:
         values.via(text)
 
 
+@pytest.mark.parametrize("text", ["gpt-4o", "gpt-4o*", "*", "anthropic/claude-3.5:beta", "x" * 256])
+def test_model_pattern(text: str) -> None:
+    assert values.model_pattern(text) == text
+
+
+@pytest.mark.parametrize("text", ["", "*gpt", "gpt-*-mini", "**", "a\nb", "x" * 257])
+def test_model_pattern_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="the name of a model"):
+        values.model_pattern(text)
+
+
+@pytest.mark.parametrize("usd", [0.0, 2.5, 10.0, 0.01875, 1e-9, 99_999.999999999, 1e5])
+def test_price(usd: float) -> None:
+    assert values.price(usd) == usd
+
+
+@pytest.mark.parametrize("usd", [1e-10, 0.0000000015, 1.0000000001, 0.1 + 0.2])
+def test_price_refused(usd: float) -> None:
+    with pytest.raises(ValueError, match="a number of 9 decimals at most"):
+        values.price(usd)
+
+
+@pytest.mark.parametrize("text", ["", "2026-11", "x" * 64])
+def test_version(text: str) -> None:
+    assert values.version(text) == text
+
+
+@pytest.mark.parametrize("text", ["x" * 65, "a\tb"])
+def test_version_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="up to 64 printable"):
+        values.version(text)
+
+
 @pytest.mark.parametrize("text", ["", "a\0b"])
 def test_file_name_refused(text: str) -> None:
     with pytest.raises(ValueError, match="the name of a file"):

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from admin.rules import attempts
-from admin.rules.attempts import IN_ALL, LOCKED_S_MAX, PER_ADDRESS, REMEMBERED, REST_S, WINDOW_S, Attempts, source_of
+from proxy.rules import attempts
+from proxy.rules.attempts import IN_ALL, LOCKED_S_MAX, PER_ADDRESS, REMEMBERED, REST_S, WINDOW_S, Attempts, source_of
 
 HOME = "192.0.2.1"
 
@@ -108,3 +108,14 @@ def test_nobody_gets_more_attempts_than_the_bound(steps: list[tuple[str, float]]
         assert len(in_window) <= PER_ADDRESS
     for _, at_s in done:
         assert sum(at_s - WINDOW_S < other_s <= at_s for _, other_s in done) <= IN_ALL
+
+
+def test_another_bound_for_each_and_none_for_all() -> None:
+    tried = Attempts(3, in_all=None)
+    for number in range(IN_ALL * 2):
+        tried.failed(f"192.0.2.{number % 250}", number / 100)
+    assert tried.wait_s("198.51.100.1", 2) == 0
+    fail(tried, HOME, 2, 100)
+    assert tried.wait_s(HOME, 100) == 0
+    tried.failed(HOME, 100)
+    assert tried.wait_s(HOME, 100) == WINDOW_S

@@ -1,9 +1,9 @@
 """How often a wrong token may be tried. Pure: the time is an argument, in seconds of a clock that never goes back.
 
 An address that fails PER_ADDRESS times within a minute is locked out for a minute, for two after the next ten failures,
-and so on, until it logs in or rests. All addresses together may fail IN_ALL times a minute; one that has logged in
-before is let past that bound, so that a flood from elsewhere does not keep the operator out. What is remembered is
-bounded too.
+and so on, until it logs in or rests. All addresses together may fail IN_ALL times a minute, where that is bounded; one
+that has logged in before is let past it, so that a flood from elsewhere does not keep the operator out. What is
+remembered is bounded too.
 """
 
 import ipaddress
@@ -29,10 +29,11 @@ class _Failures:
 
 
 class Attempts:
-    """The failures of the last while."""
+    """The failures of the last while. `in_all` None: however many others fail, an address answers for itself alone."""
 
-    def __init__(self) -> None:
-        self._all_s: deque[float] = deque(maxlen=IN_ALL)
+    def __init__(self, per_address: int = PER_ADDRESS, in_all: int | None = IN_ALL) -> None:
+        self._per_address = per_address
+        self._all_s: deque[float] = deque(maxlen=in_all or 0)
         self._failures: OrderedDict[str, _Failures] = OrderedDict()
         self._known: OrderedDict[str, None] = OrderedDict()
 
@@ -41,7 +42,7 @@ class Attempts:
         source = source_of(address)
         failures = self._failures.get(source)
         wait_s = 0.0 if failures is None else failures.locked_until_s - now_s
-        if len(self._all_s) == IN_ALL and source not in self._known:
+        if self._all_s and len(self._all_s) == self._all_s.maxlen and source not in self._known:
             wait_s = max(wait_s, self._all_s[0] + WINDOW_S - now_s)
         return max(wait_s, 0.0)
 
@@ -58,7 +59,7 @@ class Attempts:
         failures.recent_s.append(now_s)
         failures.last_s = now_s
         self._all_s.append(now_s)
-        if len(failures.recent_s) >= PER_ADDRESS:
+        if len(failures.recent_s) >= self._per_address:
             failures.recent_s.clear()
             failures.locked_until_s = now_s + min(WINDOW_S * 2**failures.lockouts, LOCKED_S_MAX)
             failures.lockouts += 1
