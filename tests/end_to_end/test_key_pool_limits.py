@@ -85,7 +85,9 @@ def test_a_client_that_leaves_its_probe_keeps_the_key_from_nobody(pool: Pool) ->
         client.socket.settimeout(0.5)
         with pytest.raises(TimeoutError):
             pool.ask(client=client)
-    eventually(lambda: pool.ask().status == 200, what="the use of the key")
+    with pool.client_of_each_worker() as clients:
+        for each in clients:
+            eventually(lambda each=each: pool.ask(client=each).status == 200, what="the use of the key")  # type: ignore[misc]
     assert bad(pool.crowd(clients=4)) == []
 
 
