@@ -17,7 +17,7 @@ from typing import Any, NamedTuple, NoReturn
 import msgspec
 
 from proxy import settings
-from proxy.config import Access, Config, ConfigError, lacks_api_key
+from proxy.config import Access, Config, ConfigError, Route, lacks_api_key
 from proxy.rules.tiers import unknown_groups
 from proxy.sources import structs
 from proxy.version import VERSION
@@ -101,19 +101,25 @@ def check(_options: Options, load: Callable[[], Config]) -> int:
 def report(config: Config) -> str:
     """The listener, the routes as an aligned table (prefix, target, what differs from the defaults), their number.
 
-    Before that are lines about pool groups that routes name and the settings do not: the admin API may have made them.
+    Before that are lines about upstreams, and about pool groups that routes name and the settings do not: the admin API may have made them.
     """
     rows = [("PREFIX", "TARGET", "OPTIONS")]
-    rows += [(prefix, route.target, notable(route)) for prefix, route in sorted(config.routes.items())]
+    rows += [(prefix, *target_and_options(route)) for prefix, route in sorted(config.routes.items())]
     widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
     table = [f"{prefix:<{widths[0]}}  {target:<{widths[1]}}  {options}".rstrip() for prefix, target, options in rows]
+    upstreams = [
+        f"upstream {name}: {', '.join(f'{one.id} {one.url}' for one in upstream.backends) or 'no backends'}"
+        for name, upstream in sorted(config.upstreams.items())
+    ]
     notes = [
         f"{prefix}: pool group {group} is not in key_pool.groups; until it is made elsewhere, it has no keys"
         for prefix, route in sorted(config.routes.items())
         for group in unknown_groups(route.pool_groups, config.key_pool.groups)
     ]
     count = len(config.routes)
-    return "\n".join([f"listen: {_url(config)}", *table, *notes, f"{count} route{'' if count == 1 else 's'} ok", ""])
+    return "\n".join(
+        [f"listen: {_url(config)}", *table, *upstreams, *notes, f"{count} route{'' if count == 1 else 's'} ok", ""]
+    )
 
 
 def _url(config: Config) -> str:
@@ -122,14 +128,20 @@ def _url(config: Config) -> str:
     return f"{scheme}://{f'[{host}]' if ':' in host else host}:{config.server.port}"
 
 
+def target_and_options(route: Route) -> tuple[str, str]:
+    """Where a route leads, and what else differs from the defaults."""
+    target = route.target if route.upstream is None else f"upstream {route.upstream}{route.base}"
+    return target, notable(msgspec.structs.replace(route, target="", upstream=None, base=""))
+
+
 def notable(struct: msgspec.Struct, path: str = "") -> str:
-    """The fields that differ from their defaults, as `name=value`; a required one has no default to differ from."""
+    """The fields that differ from their defaults, as `name=value`."""
     words = []
     for field in msgspec.structs.fields(struct):
         value = getattr(struct, field.name)
         if isinstance(value, msgspec.Struct):
             words.append(notable(value, f"{path}{field.name}."))
-        elif not field.required and value != field.default:
+        elif value != field.default:
             words.append(f"{path}{field.name}={structs.shown(value)}")
     return " ".join(filter(None, words))
 

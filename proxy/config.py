@@ -26,6 +26,9 @@ Workers = Annotated[int, msgspec.Meta(ge=1, le=1024)]
 Hours = Annotated[int, msgspec.Meta(ge=1, le=10_000)]
 Days = Annotated[int, msgspec.Meta(ge=31, le=10_000)]
 Tokens = Annotated[int, msgspec.Meta(ge=0, le=100_000_000)]
+Weight = Annotated[int, msgspec.Meta(ge=1, le=1_000_000)]
+Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
+Status = Annotated[int, msgspec.Meta(ge=100, le=599)]
 Usd = Annotated[float, msgspec.Meta(ge=0, le=100_000)]
 
 
@@ -121,6 +124,24 @@ class Algorithm(StrEnum):
     CACHE_AFFINITY = "cache-affinity"
 
 
+class Balancer(StrEnum):
+    """How a backend of an upstream is chosen (`rules/balancing.py`)."""
+
+    IP_HASH = "ip_hash"
+    LEAST_CONNECTIONS = "least_connections"
+    LEAST_CONNECTIONS_WEIGHT = "least_connections_weight"
+    WEIGHT = "weight"
+    PERFORMANCE = "performance_least_connections_weight"
+    LEAST_LATENCY = "least_latency"
+
+
+class TlsVersion(StrEnum):
+    """The oldest version of TLS that a listener takes."""
+
+    TLS_1_2 = "1.2"
+    TLS_1_3 = "1.3"
+
+
 class BalancePreset(StrEnum):
     """Providers whose balance queries are known (`admin/rules/balances.py`)."""
 
@@ -156,20 +177,112 @@ class UpstreamTls(Struct, frozen=True, kw_only=True):
     verify: bool = True
 
 
+class HealthCheck(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How the control plane asks a backend whether it is well: with a GET of `path` every `interval_s`, a tenth more or
+    less.
+
+    An answer within `timeout_s` is good if its status is one of `statuses` (empty: 200 to 399) and, where `body` is
+    given, that text stands in the first 64 KB of its body. `failures` in a row make the backend unhealthy, `successes`
+    in a row healthy again.
+    """
+
+    path: str = "/health"
+    interval_s: Annotated[float, msgspec.Meta(ge=0.1, le=86_400)] = 30.0
+    timeout_s: Annotated[float, msgspec.Meta(ge=0.05, le=3600)] = 5.0
+    failures: Count = 3
+    successes: Count = 1
+    statuses: tuple[Status, ...] = ()
+    body: str | None = None
+
+
+class Ejection(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """When a worker leaves a backend alone that keeps failing for its own requests.
+
+    After `failures` in a row (a connection that is not made, an answer that does not come, a 5xx) for `ejection_s`,
+    and twice as long each time in a row, up to `ejection_max_s`; null: never. No more than `share_max` of an upstream's
+    backends are left alone at once.
+    """
+
+    failures: Count | None = 5
+    ejection_s: Seconds = 10.0
+    ejection_max_s: Seconds = 300.0
+    share_max: Share = 0.5
+
+
+class Protocols(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Balancers for requests that open a WebSocket or ask for an event stream (`Accept: text/event-stream`).
+
+    Null: as all others.
+    """
+
+    websocket: Balancer | None = None
+    sse: Balancer | None = None
+
+
+class Backend(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One server of an upstream: `http(s)://host[:port]`.
+
+    An empty `id` becomes `{upstream}-{host}-{port}`. `max_connections` bounds the requests that it has at once (0 or
+    less: nothing does). One that is not `active` gets no requests, and one that is `draining` no new ones. Those of the
+    lowest `priority` are used as long as one of them can be. `health_check` null: the upstream's.
+    """
+
+    url: str
+    id: str = ""
+    name: str = ""
+    weight: Weight = 100
+    max_connections: Annotated[int, msgspec.Meta(ge=-1_000_000, le=10_000_000)] = 1000
+    active: bool = True
+    draining: bool = False
+    priority: Annotated[int, msgspec.Meta(ge=0, le=1_000_000)] = 0
+    health_check: HealthCheck | None = None
+
+
+class Upstream(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Several backends that answer alike, and how one is chosen for a request.
+
+    `balancer` and `protocols` hold where a route has none of its own. A request that a backend could not be reached
+    for goes to another one; one that was sent, where its method is idempotent and no byte of an answer came or the
+    status is one of `retry_statuses`, too: `retry_max` times at most, with a body of `retry_body_bytes_max` at most,
+    and `retry_share` of a worker's requests at most. Where all backends have `max_connections`, `queue_max` requests
+    wait for `queue_wait_s` in each worker. A backend that comes back gets its share over `slow_start_s`. `tls` is for
+    https backends.
+    """
+
+    backends: tuple[Backend, ...] = ()
+    balancer: Balancer = Balancer.LEAST_CONNECTIONS_WEIGHT
+    protocols: Protocols = Protocols()
+    health_check: HealthCheck | None = None
+    ejection: Ejection = Ejection()
+    retry_max: Annotated[int, msgspec.Meta(ge=0, le=20)] = 2
+    retry_statuses: tuple[Annotated[int, msgspec.Meta(ge=500, le=599)], ...] = (502, 503, 504)
+    retry_body_bytes_max: BytesOrZero = 1024 * 1024
+    retry_share: Share = 0.2
+    queue_max: Annotated[int, msgspec.Meta(ge=0, le=10_000_000)] = 1000
+    queue_wait_s: SecondsOrZero = 5.0
+    slow_start_s: SecondsOrZero = 0.0
+    tls: UpstreamTls = UpstreamTls()
+
+
 class Route(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One path prefix and the target it is relayed to.
 
-    `target` is `http(s)://host[:port][/base]`. A timeout of null never fires. `connect_timeout_s` covers name
-    resolution, TCP and TLS; `head_timeout_s` runs from the sent request to the response head; `idle_timeout_s` is the
-    longest silence within a response body. `max_connections` caps the connections of one worker to the target's origin,
-    and a request waits `pool_wait_s` at most for a free one; a pooled connection is closed `idle_connection_s` after
-    its last use. `credential_field` says how the upstream is given its credential: the name of a header field
-    (`authorization` has `Bearer ` before it) or `?name` of a query parameter; null: as the dialect wants it. `dialect`
-    null: by the target's host. `pool_groups` are the groups of the key pool that the route may use (empty: all).
-    `access` null: `token` where `access.api_key` is set, else `public`.
+    `target` is `http(s)://host[:port][/base]`. In its place stands the name of an `upstream` of several backends, with
+    `base` as the path that goes before the rest; `balancer` and `protocols` null: the upstream's. A timeout of null
+    never fires. `connect_timeout_s` covers name resolution, TCP and TLS; `head_timeout_s` runs from the sent request to
+    the response head; `idle_timeout_s` is the longest silence within a response body. `max_connections` caps the
+    connections of one worker to the target's origin, and a request waits `pool_wait_s` at most for a free one; a pooled
+    connection is closed `idle_connection_s` after its last use. `credential_field` says how the upstream is given its
+    credential: the name of a header field (`authorization` has `Bearer ` before it) or `?name` of a query parameter;
+    null: as the dialect wants it. `dialect` null: by the target's host. `pool_groups` are the groups of the key pool
+    that the route may use (empty: all). `access` null: `token` where `access.api_key` is set, else `public`.
     """
 
-    target: str
+    target: str = ""
+    upstream: str | None = None
+    base: str = ""
+    balancer: Balancer | None = None
+    protocols: Protocols | None = None
     connect_timeout_s: Seconds | None = 10.0
     head_timeout_s: Seconds | None = None
     idle_timeout_s: Seconds | None = None
@@ -197,6 +310,7 @@ class ListenerTls(Struct, frozen=True, kw_only=True):
     certificate: str
     key: str
     client_ca: str | None = None
+    min_version: TlsVersion = TlsVersion.TLS_1_2
 
 
 class Server(Struct, frozen=True, kw_only=True):
@@ -208,7 +322,8 @@ class Server(Struct, frozen=True, kw_only=True):
     own. Unless `allow_private_targets`, no target may be or resolve to an address that is not public. `statistics`:
     whether requests are counted, where there is a Redis to tell. `stats_path` answers with the figures of all workers
     in JSON (null: nothing does). `trusted_proxies` are networks (`10.0.0.0/8`) of proxies in front: from them, and only
-    from them, `X-Forwarded-For` is believed, where a client's address decides something.
+    from them, is believed whom a request comes from. They tell it in `real_ip_header` (`X-Real-IP`), or, where that is
+    null, in `X-Forwarded-For`.
     """
 
     host: str = "127.0.0.1"
@@ -226,6 +341,7 @@ class Server(Struct, frozen=True, kw_only=True):
     access_log: bool = False
     statistics: bool = True
     stats_path: str | None = None
+    real_ip_header: str | None = None
     trusted_proxies: tuple[str, ...] = ()
     log_level: LogLevel = LogLevel.INFO
 
@@ -256,6 +372,19 @@ class Admin(Struct, frozen=True, kw_only=True):
     port: Port = 8001
     token: str | None = None
     trusted_proxies: tuple[str, ...] = ()
+
+
+class Grpc(Struct, frozen=True, kw_only=True):
+    """The management service over gRPC, beside the admin API: off unless `enabled`. Files are PEM.
+
+    Without a certificate it speaks clear text, which it does on loopback addresses only.
+    """
+
+    enabled: bool = False
+    host: str = "127.0.0.1"
+    port: Port = 9090
+    certificate: str | None = None
+    key: str | None = None
 
 
 class AccessSettings(Struct, frozen=True, kw_only=True):
@@ -426,7 +555,7 @@ class Estimates(Struct, frozen=True, kw_only=True):
 
 
 class Config(Struct, frozen=True, kw_only=True):
-    """Everything a process of the relay needs. `routes` maps a prefix (`/openai`) to its route."""
+    """Everything a process of the relay needs. `routes` maps a prefix (`/openai`) to its route, `upstreams` a name."""
 
     server: Server = Server()
     admin: Admin = Admin()
@@ -440,7 +569,9 @@ class Config(Struct, frozen=True, kw_only=True):
     key_pool: KeyPool = KeyPool()
     prices: Prices = Prices()
     estimates: Estimates = Estimates()
+    grpc: Grpc = Grpc()
     data_dir: str = "data"
+    upstreams: dict[str, Upstream] = {}
     routes: dict[str, Route] = {}
 
 

@@ -9,10 +9,11 @@ import difflib
 import importlib.util
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from proxy.config import Config, ConfigError, ListenerTls, Route, UpstreamTls
+from proxy.config import Config, ConfigError, Grpc, ListenerTls, Route, Upstream, UpstreamTls
 from proxy.rules.addresses import target_refusal
 from proxy.rules.own_paths import hidden_by, own_paths
 from proxy.sources import dotenv, structs, tls_files, yaml_document
@@ -142,9 +143,17 @@ def combine(reader: structs.Reader, given: list[tuple[Field, Given]]) -> Config:
     config = Config(**fields)
     _refuse_hidden_routes(config, reader)
     for prefix, route in config.routes.items():
-        _refuse_odd_tls(prefix, route, reader)
+        _refuse_unknown_upstream(prefix, route, config.upstreams, reader)
+        _refuse_odd_tls(("routes", prefix, "tls"), route.tls, reader, secure=not route.target.startswith("http://"))
+        if not config.server.allow_private_targets and route.target:
+            _refuse_private_target(("routes", prefix, "target"), route.target, reader)
+    for name, upstream in config.upstreams.items():
+        path = ("upstreams", name)
+        _refuse_odd_tls((*path, "tls"), upstream.tls, reader)
         if not config.server.allow_private_targets:
-            _refuse_private_target(prefix, route, reader)
+            for place, backend in enumerate(upstream.backends):
+                _refuse_private_target((*path, "backends", str(place), "url"), backend.url, reader)
+    _refuse_odd_grpc(config.grpc, reader)
     return config
 
 
@@ -209,19 +218,35 @@ def _refuse_hidden_routes(config: Config, reader: structs.Reader) -> None:
             raise ConfigError(reader.where(path), ".".join(path), hidden_by(own))
 
 
-def _refuse_odd_tls(prefix: str, route: Route, reader: structs.Reader) -> None:
-    path = ("routes", prefix, "tls")
-    if route.tls != UpstreamTls() and not route.target.startswith("https://"):
+def _refuse_unknown_upstream(
+    prefix: str, route: Route, upstreams: Mapping[str, Upstream], reader: structs.Reader
+) -> None:
+    if route.upstream is not None and route.upstream not in upstreams:
+        path = ("routes", prefix, "upstream")
+        known = structs.nearest(route.upstream, upstreams) if upstreams else "there is none"
+        raise ConfigError(reader.where(path), ".".join(path), f"no upstream is called {route.upstream}, {known}")
+
+
+def _refuse_odd_tls(path: yaml_document.Path, tls: UpstreamTls, reader: structs.Reader, *, secure: bool = True) -> None:
+    if tls != UpstreamTls() and not secure:
         raise ConfigError(reader.where(path), ".".join(path), "the target is not an https URL, expected no tls")
-    if route.tls.key is not None and route.tls.certificate is None:
+    if tls.key is not None and tls.certificate is None:
         raise ConfigError(reader.where(path), ".".join(path), "a key without its certificate")
 
 
-def _refuse_private_target(prefix: str, route: Route, reader: structs.Reader) -> None:
+def _refuse_odd_grpc(grpc: Grpc, reader: structs.Reader) -> None:
+    path = ("grpc",)
+    if (grpc.certificate is None) is not (grpc.key is None):
+        raise ConfigError(reader.where(path), ".".join(path), "found one of certificate and key, expected both or none")
+    if grpc.enabled and grpc.certificate is None and not ip_address(grpc.host).is_loopback:
+        problem = f"{grpc.host} is not a loopback address, expected a certificate and its key"
+        raise ConfigError(reader.where(path), ".".join(path), problem)
+
+
+def _refuse_private_target(path: yaml_document.Path, target: str, reader: structs.Reader) -> None:
     """Where DNS must be asked first, the relay refuses when it connects (`upstream/connect.py`)."""
-    if word := target_refusal(route.target):
-        path = ("routes", prefix, "target")
-        raise Given(route.target, reader.where(path), ".".join(path)).refuse(
+    if word := target_refusal(target):
+        raise Given(target, reader.where(path), ".".join(path)).refuse(
             f"a public host, this one is {word} (server.allow_private_targets: true or "
             "RELAYGATE_ALLOW_PRIVATE_TARGETS=true allows it)"
         )
@@ -230,13 +255,16 @@ def _refuse_private_target(prefix: str, route: Route, reader: structs.Reader) ->
 def _check_tls_files(config: Config, reader: structs.Reader) -> None:
     if config.tls is not None:
         _check_listener(config.tls, reader.where(("tls",)))
-    for prefix, route in config.routes.items():
-        path = ("routes", prefix, "tls")
+    if config.grpc.certificate is not None:
+        tls_files.check_pair(reader.where(("grpc",)), "grpc", config.grpc.certificate, config.grpc.key)
+    of_routes = [(("routes", prefix, "tls"), route.tls) for prefix, route in config.routes.items()]
+    of_upstreams = [(("upstreams", name, "tls"), upstream.tls) for name, upstream in config.upstreams.items()]
+    for path, tls in of_routes + of_upstreams:
         where, key_path = reader.where(path), ".".join(path)
-        if route.tls.ca is not None:
-            tls_files.check_ca(where, f"{key_path}.ca", route.tls.ca)
-        if route.tls.certificate is not None:
-            tls_files.check_pair(where, key_path, route.tls.certificate, route.tls.key)
+        if tls.ca is not None:
+            tls_files.check_ca(where, f"{key_path}.ca", tls.ca)
+        if tls.certificate is not None:
+            tls_files.check_pair(where, key_path, tls.certificate, tls.key)
 
 
 def _check_tracing(config: Config) -> None:

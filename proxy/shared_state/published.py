@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from proxy.config import KeyPool, Route
+from proxy.config import KeyPool, Route, Upstream
 
 ROUTES = "routes"
 
@@ -30,7 +30,7 @@ class Mark(NamedTuple):
 
 
 class RoutesSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """All routes and the key pool's settings, as of a version of the configuration.
+    """All routes, upstreams and the key pool's settings, as of a version of the configuration.
 
     That was made at `made_ms` (milliseconds since 1970).
     """
@@ -39,6 +39,7 @@ class RoutesSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     routes: dict[str, Route]
     made_ms: int = 0
     key_pool: KeyPool = KeyPool()
+    upstreams: dict[str, Upstream] = {}
 
     @property
     def mark(self) -> Mark:
@@ -50,6 +51,7 @@ class _RawSection(msgspec.Struct, forbid_unknown_fields=True):
     routes: dict[str, msgspec.Raw]
     made_ms: int = 0
     key_pool: KeyPool = KeyPool()
+    upstreams: dict[str, Upstream] = {}
 
 
 _encoder = msgspec.msgpack.Encoder()
@@ -83,7 +85,7 @@ class RoutesReader:
         except UnicodeDecodeError as error:
             raise msgspec.DecodeError(str(error)) from None
         self._raw, self._routes = section.routes, routes
-        return RoutesSection(section.version, routes, section.made_ms, section.key_pool)
+        return RoutesSection(section.version, routes, section.made_ms, section.key_pool, section.upstreams)
 
 
 def decode_routes(data: bytes) -> RoutesSection:

@@ -8,11 +8,13 @@ table of what a type cannot say.
 import difflib
 import functools
 import re
+import types
 import typing
 from collections.abc import Callable, Collection
 from enum import StrEnum
 from pathlib import PurePath
 from typing import Any, NamedTuple, TypeVar
+from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import inspect
@@ -20,6 +22,7 @@ from msgspec import inspect
 from proxy.config import (
     AccessSettings,
     Admin,
+    Backend,
     BalanceQuery,
     Config,
     ConfigError,
@@ -27,6 +30,8 @@ from proxy.config import (
     CredentialSource,
     Database,
     Estimates,
+    Grpc,
+    HealthCheck,
     KeyPool,
     ListenerTls,
     ModelPrice,
@@ -38,6 +43,7 @@ from proxy.config import (
     Route,
     Server,
     Struct,
+    Upstream,
     UpstreamTls,
 )
 from proxy.sources import values, yaml_document
@@ -51,14 +57,22 @@ CHECKS: dict[tuple[type[Struct], str], Callable[[Any], Any]] = {
     (Server, "health_prefix"): values.health_prefix,
     (Server, "stats_path"): values.prefix,
     (Server, "trusted_proxies"): values.network,
+    (Server, "real_ip_header"): values.field_name,
     (Admin, "host"): values.listen_address,
     (Admin, "trusted_proxies"): values.network,
     (Route, "target"): values.target,
+    (Route, "upstream"): values.group_id,
+    (Route, "base"): values.base,
     (Route, "via"): values.via,
     (Route, "credential_field"): values.credential_field,
     (Route, "pool_groups"): values.group_id,
     (Server, "tracing"): values.target,
     (UpstreamTls, "server_name"): values.host_name,
+    (Backend, "url"): values.origin,
+    (Backend, "id"): values.backend_id,
+    (Backend, "name"): values.version,
+    (HealthCheck, "path"): values.health_path,
+    (Grpc, "host"): values.listen_address,
     (AccessSettings, "api_key"): values.secret,
     (Credentials, "api_key"): values.secret,
     (Credentials, "refresh_token"): values.secret,
@@ -74,6 +88,7 @@ FILES = (
     {(Config, "data_dir"), (Credentials, "auth_file")}
     | {(ListenerTls, name) for name in ("certificate", "key", "client_ca")}
     | {(UpstreamTls, name) for name in ("ca", "certificate", "key")}
+    | {(Grpc, name) for name in ("certificate", "key")}
 )
 SECTIONS: dict[str, type[Struct]] = {
     "server": Server,
@@ -87,6 +102,7 @@ SECTIONS: dict[str, type[Struct]] = {
     "key_pool": KeyPool,
     "prices": Prices,
     "estimates": Estimates,
+    "grpc": Grpc,
 }
 """The sections whose fields other layers may set too."""
 SECRETS: frozenset[tuple[type[Struct], str]] = frozenset(
@@ -100,6 +116,7 @@ NAMED: dict[tuple[type[Struct], str], tuple[type[Struct], str, Callable[[str], s
 }
 """Fields that are mappings from names to structs, what such a name is called and what it must look like."""
 FROM_POOL = frozenset({CredentialSource.POOL, CredentialSource.AUTO})
+MAX_CONNECTIONS = Route(target="http://a").max_connections
 fields_of = functools.cache(msgspec.structs.fields)
 """A struct's fields. To evaluate the annotations anew for each of 10,000 routes takes a second."""
 # A password in a URL is refused, and must not be printed while doing so.
@@ -148,6 +165,8 @@ class Reader:
             read["tls"] = self._struct(ListenerTls, fields["tls"], ("tls",))
         if "routes" in fields:
             read["routes"] = self._routes(self._mapping(fields["routes"], ("routes",)))
+        if "upstreams" in fields:
+            read["upstreams"] = self._upstreams(fields["upstreams"])
         return read
 
     def where(self, path: yaml_document.Path) -> str:
@@ -169,8 +188,47 @@ class Reader:
                 raise ConfigError(self.where(path), ".".join(path), f"the same prefix as {spelled[prefix]}")
             spelled[prefix] = key
             read[prefix] = self._struct(Route, {"target": value} if isinstance(value, str) else value, path)
+            self._refuse_odd_target(read[prefix], path)
             self._refuse_odd_credential(read[prefix], path)
         return read
+
+    def _upstreams(self, value: Any) -> dict[str, Upstream]:
+        path = ("upstreams",)
+        read = self._named(Upstream, "name", values.group_id, value, path)
+        return {name: self._upstream(name, upstream, (*path, name)) for name, upstream in read.items()}
+
+    def _upstream(self, name: str, upstream: Upstream, path: yaml_document.Path) -> Upstream:
+        """The upstream with an id for each backend. Two of one id or one URL could not be told apart."""
+        backends: list[Backend] = []
+        for place, backend in enumerate(upstream.backends):
+            given = backend if backend.id else msgspec.structs.replace(backend, id=backend_id(name, backend.url))
+            here = (*path, "backends", str(place))
+            for field in ("id", "url"):
+                if any(getattr(given, field) == getattr(other, field) for other in backends):
+                    problem = f"{getattr(given, field)} is there twice, expected backends of different {field}s"
+                    raise ConfigError(self.where(here), ".".join((*here, field)), problem)
+            backends.append(given)
+        if upstream.tls != UpstreamTls() and not any(one.url.startswith("https://") for one in backends):
+            here = (*path, "tls")
+            raise ConfigError(self.where(here), ".".join(here), "no backend is an https URL, expected no tls")
+        return msgspec.structs.replace(upstream, backends=tuple(backends))
+
+    def _refuse_odd_target(self, route: Route, path: yaml_document.Path) -> None:
+        """A route leads to one place, and what it says of that has to be of that kind."""
+        if route.upstream is None:
+            if not route.target:
+                raise ConfigError(self.where(path), ".".join((*path, "target")), "missing, and there is no upstream")
+            odd = {"base": route.base != "", "balancer": route.balancer is not None}
+            odd["protocols"] = route.protocols is not None
+            beside = "without upstream"
+        else:
+            odd = {"target": route.target != "", "max_connections": route.max_connections != MAX_CONNECTIONS}
+            odd["tls"] = route.tls != UpstreamTls()
+            beside = f"with upstream: {route.upstream}"
+        for name, is_there in odd.items():
+            if is_there:
+                here = (*path, name)
+                raise ConfigError(self.where(here), ".".join(here), f"not {beside}")
 
     def _refuse_odd_credential(self, route: Route, path: yaml_document.Path) -> None:
         """What a route says of credentials and would not do."""
@@ -226,13 +284,15 @@ class Reader:
 
     def _fields(self, struct: type[Struct], value: Any, path: yaml_document.Path) -> dict[str, Any]:
         mapping = self._mapping(value, path)
-        types = {field.name: field.type for field in fields_of(struct)}
-        self._refuse_unknown(mapping, types, path)
-        return {name: self._field(struct, name, types[name], item, (*path, name)) for name, item in mapping.items()}
+        known = {field.name: field.type for field in fields_of(struct)}
+        self._refuse_unknown(mapping, known, path)
+        return {name: self._field(struct, name, known[name], item, (*path, name)) for name, item in mapping.items()}
 
     def _field(self, struct: type[Struct], name: str, type_: Any, value: Any, path: yaml_document.Path) -> Any:
-        if isinstance(type_, type) and issubclass(type_, Struct):
-            return self._struct(type_, value, path)
+        if (struct, name) == (Upstream, "backends"):
+            return self._backends(value, path)
+        if inner := _struct_in(type_):
+            return None if value is None and inner is not type_ else self._struct(inner, value, path)
         if (struct, name) in NAMED:
             return self._named(*NAMED[struct, name], value, path)
         given = _hidden(struct, name, Given(value, self.where(path), ".".join(path)))
@@ -240,6 +300,12 @@ class Reader:
             value = str(value)  # `http: 2` means the text
         read = checked(struct, name, convert(type_, value, given), given)
         return str(self.folder / read) if read is not None and (struct, name) in FILES else read
+
+    def _backends(self, value: Any, path: yaml_document.Path) -> tuple[Backend, ...]:
+        if not isinstance(value, list):
+            raise Given(value, self.where(path), ".".join(path)).refuse("a list of backends")
+        items = [{"url": item} if isinstance(item, str) else item for item in value]
+        return tuple(self._struct(Backend, item, (*path, str(place))) for place, item in enumerate(items))
 
     def _mapping(self, value: Any, path: yaml_document.Path) -> dict[str, Any]:
         if isinstance(value, dict):
@@ -253,6 +319,21 @@ class Reader:
                 raise ConfigError(
                     self.where((*path, key)), ".".join((*path, key)), f"unknown key, {nearest(key, known)}"
                 )
+
+
+def _struct_in(type_: Any) -> type[Struct] | None:
+    """The struct that a field is, or is unless it is null."""
+    for one in (type_, *(typing.get_args(type_) if typing.get_origin(type_) is types.UnionType else ())):
+        if isinstance(one, type) and issubclass(one, Struct):
+            return one
+    return None
+
+
+def backend_id(upstream: str, url: str) -> str:
+    """The id of a backend that has been given none: `{upstream}-{host}-{port}`, as reference 004 has it."""
+    target = urlsplit(url)
+    port = target.port or (443 if target.scheme == "https" else 80)
+    return f"{upstream}-{target.hostname}-{port}"
 
 
 def _hidden(struct: type[Struct], name: str, given: Given) -> Given:

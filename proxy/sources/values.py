@@ -19,6 +19,8 @@ _VIA = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+(?::[0-9]{1,5})?")
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _QUERY_NAME = re.compile(r"\?[A-Za-z0-9_.~-]+")
 _GROUP = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+# An upstream's name, a host and a port are one.
+_BACKEND = re.compile(r"[A-Za-z0-9_.:\[\]-]{1,400}")
 # RFC 6901 section 3.
 _POINTER = re.compile(r"(?:/(?:[^/~]|~[01])*)*")
 PRICE_DECIMALS_MAX = 9
@@ -57,6 +59,40 @@ def target(text: str) -> str:
     authority = _host_of_url(netloc) + _port_of_url(netloc, scheme.lower())
     _path((slash + path).removesuffix("/"), "a URL whose path has only plain segments")
     return f"{scheme.lower()}://{authority}{slash}{path}"
+
+
+def origin(text: str) -> str:
+    """`http(s)://host[:port]`, as `target`, without a path."""
+    url = target(text)
+    if "/" in url.partition("://")[2].removesuffix("/"):
+        raise ValueError("a URL without a path; a route's base goes before the rest of a path")
+    return url.removesuffix("/")
+
+
+def base(text: str) -> str:
+    """A path that goes before others, without its trailing slash; the empty text and `/` are none."""
+    return prefix(text).rstrip("/") if text else ""
+
+
+def health_path(text: str) -> str:
+    """The path and query that a health check asks for, as they were written."""
+    if not text.startswith("/") or not text.isascii() or not text.isprintable() or " " in text or "#" in text:
+        raise ValueError("a path that starts with /, such as /health, in ASCII and without spaces")
+    return text
+
+
+def backend_id(text: str) -> str:
+    """The id of a backend within its upstream; the empty text stands for the usual one."""
+    if text and not _BACKEND.fullmatch(text):
+        raise ValueError("1 to 400 letters, digits, dots, colons, hyphens and underscores")
+    return text
+
+
+def field_name(text: str) -> str:
+    """The name of a header field, in lower case."""
+    if not _TOKEN.fullmatch(text):
+        raise ValueError("the name of a header field, such as X-Real-IP")
+    return text.lower()
 
 
 def listen_address(text: str) -> str:

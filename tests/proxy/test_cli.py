@@ -149,9 +149,14 @@ def test_report_of_a_relay_with_tls_and_no_route() -> None:
 
 
 def test_notable_names_only_what_differs() -> None:
-    assert cli.notable(Route(target="https://a")) == ""
-    route = Route(target="https://a", forwarded=Forwarded.OFF, via="relaygate", tls=UpstreamTls(ca="/ca.pem"))
+    assert cli.notable(Route()) == ""
+    route = Route(forwarded=Forwarded.OFF, via="relaygate", tls=UpstreamTls(ca="/ca.pem"))
     assert cli.notable(route) == "via='relaygate' tls.ca='/ca.pem'"
+
+
+def test_a_route_is_told_by_where_it_leads() -> None:
+    assert cli.target_and_options(Route(target="https://a", via="x")) == ("https://a", "via='x'")
+    assert cli.target_and_options(Route(upstream="main", base="/v1")) == ("upstream main/v1", "")
 
 
 def test_figures_of_all_workers_need_a_redis(tmp_path: Path) -> None:

@@ -50,7 +50,7 @@ def test_garbage_is_refused_with_one_kind_of_error(data: bytes) -> None:
         {"version": 1},
         {"version": "1", "routes": {}},
         {"version": 1, "routes": {}, "more": 1},
-        {"version": 1, "routes": {"/a": {}}},
+        {"version": 1, "routes": {"/a": {"target": 1}}},
         {"version": 1, "routes": {"/a": {"target": "http://a.example", "unknown": 1}}},
         {"version": 1, "routes": {"/a": {"target": "http://a.example", "max_connections": 0}}},
         msgspec.Raw(b"\x82\xa7version\x01\xa6routes\x81\xa1\xff\x80"),
