@@ -101,7 +101,8 @@ def check(_options: Options, load: Callable[[], Config]) -> int:
 def report(config: Config) -> str:
     """The listener, the routes as an aligned table (prefix, target, what differs from the defaults), their number.
 
-    Before that are lines about upstreams, and about pool groups that routes name and the settings do not: the admin API may have made them.
+    Before that are lines about upstreams, and about pool groups that routes name and the settings do not: the admin API
+    may have made them.
     """
     rows = [("PREFIX", "TARGET", "OPTIONS")]
     rows += [(prefix, *target_and_options(route)) for prefix, route in sorted(config.routes.items())]
