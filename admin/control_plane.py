@@ -53,7 +53,8 @@ from proxy.shared_state.breaker import Breaker, Guard, unavailable_reason
 from proxy.shared_state.client import Aof, check, connect
 from proxy.shared_state.events import STATISTICS
 from proxy.shared_state.tasks import end
-from proxy.snapshot import compile_snapshot
+from proxy.snapshot import Shared, compile_snapshot
+from proxy.upstream.groups import Groups
 from proxy.upstream.pool import Pools
 
 log = logging.getLogger("relaygate")
@@ -296,7 +297,8 @@ def validate(config: Config, routes: dict[str, Route]) -> None:
         if word is not None:
             raise ConfigError(f"routes.{prefix}.target", f"{route.target} is {word}, expected a public host")
     try:
-        compile_snapshot(Config(server=config.server, routes=routes), Pools(loop), None, KeyPool(), Gate())
+        shared = Shared(Pools(loop), Groups(loop), None, KeyPool(), Gate())
+        compile_snapshot(Config(server=config.server, routes=routes), shared)
     except (OSError, ValueError) as error:
         raise ConfigError("routes", str(error)) from None
 

@@ -242,11 +242,11 @@ class Upstream(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Several backends that answer alike, and how one is chosen for a request.
 
     `balancer` and `protocols` hold where a route has none of its own. A request that a backend could not be reached
-    for goes to another one; one that was sent, where its method is idempotent and no byte of an answer came or the
-    status is one of `retry_statuses`, too: `retry_max` times at most, with a body of `retry_body_bytes_max` at most,
-    and `retry_share` of a worker's requests at most. Where all backends have `max_connections`, `queue_max` requests
-    wait for `queue_wait_s` in each worker. A backend that comes back gets its share over `slow_start_s`. `tls` is for
-    https backends.
+    for goes to another one, as long as there is one. One that was sent goes out again where its method is idempotent
+    and no answer came, or one with a status of `retry_statuses`: `retry_max` times at most (0: no request goes to
+    another backend), with a body of `retry_body_bytes_max` at most, and `retry_share` of a worker's requests at most.
+    Where all backends have `max_connections`, `queue_max` requests wait for `queue_wait_s` in each worker. A backend
+    that comes back gets its share over `slow_start_s`. `tls` is for https backends.
     """
 
     backends: tuple[Backend, ...] = ()

@@ -12,7 +12,7 @@ from proxy.rules.batches import NOTHING_ASKED, Admission
 from proxy.rules.framing import RequestHead
 from proxy.rules.headers import Header
 from proxy.rules.reservations import Reservation
-from proxy.snapshot import CompiledRoute
+from proxy.snapshot import CompiledRoute, Hop
 from proxy.tallies import Tally
 
 Scope = dict[str, Any]
@@ -40,6 +40,7 @@ class Exchange:
     request_id = b""
     head: RequestHead
     route: CompiledRoute
+    hop: Hop  # of a route with an upstream: chosen for each attempt
     target: bytes
     tally: Tally | None = None  # None where nothing is counted
     # receive
@@ -78,6 +79,11 @@ class Exchange:
         self.started_s = perf_counter()
         # Never None: each request runs in a task.
         self.task = asyncio.current_task(loop)  # type: ignore[assignment]
+
+    @property
+    def client_address(self) -> str:
+        """The address of the client."""
+        return str(self.scope["client"][0])
 
 
 def http_version(scope: Scope) -> str:

@@ -1,5 +1,5 @@
-"""The life of a request, top to bottom: route, admit, count, receive, (choose a credential, take a connection,
-forward)*, account.
+"""The life of a request, top to bottom: route, admit, count, receive, (choose a credential, choose a backend, take a
+connection, forward)*, account.
 
 Plain functions decide; only `count`, `receive_piece`, `fresh` and `forward` wait, and a choice that is a probe.
 """
@@ -14,13 +14,14 @@ from proxy.errors import RelayError, UpstreamClosed
 from proxy.exchange import Exchange
 from proxy.metering.gate import Gate
 from proxy.phases.admit import admit, count
+from proxy.phases.balance import Backends, receive_for_retries
 from proxy.phases.choose import Attempts, TryAgain, first_source, present_own
 from proxy.phases.forward import Judge, forward
 from proxy.phases.receive import receive_kept, receive_piece
 from proxy.phases.route import route
 from proxy.phases.tunnel import route_handshake, tunnel
 from proxy.rules.retries import may_retry
-from proxy.snapshot import RouteCredentials, Snapshot
+from proxy.snapshot import Balance, RouteCredentials, Snapshot
 from proxy.upstream.connection import Connection
 
 Relaying = Coroutine[Any, Any, None]
@@ -68,7 +69,7 @@ async def counted(exchange: Exchange, gate: Gate, digest: str, send: Send) -> No
 def relayed(exchange: Exchange, send: Send) -> Relaying:
     """Returns what sends a request that may be relayed."""
     credentials = exchange.route.credentials
-    return as_it_is(exchange, send) if credentials is None else with_credential(exchange, credentials, send)
+    return with_own(exchange, send) if credentials is None else with_credential(exchange, credentials, send)
 
 
 def with_credential(exchange: Exchange, credentials: RouteCredentials, send: Send) -> Relaying:
@@ -79,17 +80,23 @@ def with_credential(exchange: Exchange, credentials: RouteCredentials, send: Sen
     if source is POOL:
         return with_keys(exchange, credentials, send)
     judge = None if source is CLIENT else present_own(exchange, credentials, source)
-    return as_it_is(exchange, send, judge)
+    return with_own(exchange, send, judge)
+
+
+def with_own(exchange: Exchange, send: Send, judge: Judge | None = None) -> Relaying:
+    """Returns what relays a request that has its credential."""
+    balance = exchange.route.balance
+    return as_it_is(exchange, send, judge) if balance is None else balanced(exchange, balance, send, judge)
 
 
 async def as_it_is(exchange: Exchange, send: Send, judge: Judge | None = None) -> None:
-    """Sends a request that has its credential, and again only where an idle connection closed on it.
+    """Sends a request to its one target, and again only where an idle connection closed on it.
 
     Raises as `send` does.
     """
     if not exchange.body_received and not exchange.request_bytes and not exchange.head.expects_continue:
         exchange.first_piece = await receive_piece(exchange)
-    pool = exchange.route.pool
+    pool = exchange.hop.pool
     body_whole = exchange.body_received
     connection = pool.take() or await pool.fresh()
     while True:
@@ -102,6 +109,27 @@ async def as_it_is(exchange: Exchange, send: Send, judge: Judge | None = None) -
         finally:
             pool.give_back(connection)
         connection = await pool.fresh()
+
+
+async def balanced(exchange: Exchange, balance: Balance, send: Send, judge: Judge | None) -> None:
+    """Sends a request to a backend of its upstream, and to others as long as the client has seen nothing.
+
+    Raises as `send` does, and RelayError where no backend may have it.
+    """
+    if not exchange.body_received:
+        await receive_for_retries(exchange, balance)
+    backends = Backends(exchange, balance, judge)
+    while True:
+        connection = await backends.connect()
+        try:
+            return await send(exchange, connection, backends)
+        except TryAgain:
+            pass
+        except RelayError as error:
+            backends.failed(error, connection)
+        finally:
+            exchange.hop.pool.give_back(connection)
+            backends.leave()
 
 
 async def with_keys(exchange: Exchange, credentials: RouteCredentials, send: Send) -> None:
@@ -117,23 +145,32 @@ async def with_keys(exchange: Exchange, credentials: RouteCredentials, send: Sen
     attempts = Attempts(exchange, credentials)
     if not attempts.chosen:
         await attempts.choose_first()
-    pool = exchange.route.pool
+    balance = exchange.route.balance
+    backends = None if balance is None else Backends(exchange, balance, attempts)
     try:
         while True:
-            exchange.attempts += 1
             connection = None
             try:
-                connection = None if attempts.needs_fresh else pool.take()
-                connection = connection or await pool.fresh()
-                return await send(exchange, connection, attempts)
+                if backends is None:
+                    exchange.attempts += 1
+                    pool = exchange.hop.pool
+                    connection = None if attempts.needs_fresh else pool.take()
+                    connection = connection or await pool.fresh()
+                else:
+                    connection = await backends.connect(fresh=attempts.needs_fresh)
+                return await send(exchange, connection, backends or attempts)
             except TryAgain:
                 pass
             except RelayError as error:
                 reused = isinstance(error, UpstreamClosed) and connection is not None and connection.exchanges > 1
+                if backends is not None and connection is not None:
+                    backends.note(error, connection)
                 await attempts.failed(error, reused=reused)
             finally:
                 if connection is not None:
-                    pool.give_back(connection)
+                    exchange.hop.pool.give_back(connection)
+                if backends is not None:
+                    backends.leave()
             await attempts.pause()
     finally:
         if attempts.chosen:

@@ -26,8 +26,9 @@ from proxy.exchange import Exchange
 from proxy.key_pool.pool import KeyPool
 from proxy.metering.gate import Gate
 from proxy.shared_state.live_log import LiveLog
-from proxy.snapshot import compile_snapshot
+from proxy.snapshot import Shared, compile_snapshot
 from proxy.tallies import DIRECTORY, Tallies
+from proxy.upstream.groups import Groups
 from proxy.upstream.pool import Pools
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ class Worker:
         """No other worker has this name; the ids of its requests begin with it."""
         self.started_s = time.time()
         self.pools = Pools(loop)
+        self.groups = Groups(loop)
         self.tallies: Tallies | None = None
         """What has been counted, also under configurations before; None until something is to be counted."""
         self.summary: bytes | None = None
@@ -65,9 +67,7 @@ class Worker:
         self.listened: LiveLog | None = None
         """The live log while somebody listens; asked on each tick, since a request should not look at the clock."""
         self._may_count = config.redis.url is not None
-        self.snapshot = compile_snapshot(
-            msgspec.structs.replace(config, routes={}), self.pools, None, self.key_pool, self.gate
-        )
+        self.snapshot = compile_snapshot(msgspec.structs.replace(config, routes={}), self._shared(None))
         self.access_log: AccessLog | None = None
         self.tracing: Tracing | None = None
         self.young: set[Exchange] = set()
@@ -131,9 +131,10 @@ class Worker:
         counts = self._may_count and config.server.statistics
         if counts and self.tallies is None:
             self.tallies = Tallies.open(Path(config.data_dir) / DIRECTORY, self.name, self.started_s)
-        self.snapshot = compile_snapshot(
-            whole, self.pools, self.tallies if counts else None, self.key_pool, self.gate, self.snapshot
-        )
+        self.snapshot = compile_snapshot(whole, self._shared(self.tallies if counts else None), self.snapshot)
+
+    def _shared(self, tallies: Tallies | None) -> Shared:
+        return Shared(self.pools, self.groups, tallies, self.key_pool, self.gate)
 
     def _reveal(self, secret: str, purpose: str) -> str:
         """Decrypts a credential's secret. The library is loaded for the first: it takes 8 MB."""
@@ -222,6 +223,7 @@ class Worker:
         self.listened = self.live_log if self.live_log.wanted else None
         if self.tallies is not None:
             self.tallies.tick(time.time())
+        self.groups.tick()
         self._ticks += 1
         if self._ticks % SWEEP_TICKS == 0:
             self.pools.sweep()

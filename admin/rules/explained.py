@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from proxy.errors import NO_CREDENTIAL
-from proxy.key_pool.traces import Look, Trace, Try
+from proxy.key_pool.traces import BackendLook, Look, Trace, Try
 
 NO_KEYS = "no group that the route may use holds a key (those that cannot be decrypted do not count)"
 
@@ -25,7 +25,8 @@ def explained(found: Mapping[str, Any]) -> dict[str, Any]:
         {"message": of_attempt(attempt), **msgspec.to_builtins(attempt), "ended_s": attempt.ended_s or None}
         for attempt in trace.tries
     ]
-    return {"message": of_trace(trace), **found, "looks": looks, "tries": attempts}
+    backends = [{"message": of_backends(look), **msgspec.to_builtins(look)} for look in trace.backends]
+    return {"message": of_trace(trace), **found, "looks": looks, "tries": attempts, "backends": backends}
 
 
 def line(found: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -67,7 +68,17 @@ def of_attempt(attempt: Try) -> str:
     answered = f"answered {attempt.status}" if attempt.status else "gave no answer"
     said = [each for each in (attempt.says, attempt.error) if each]
     wait = f", to wait {attempt.wait_s:g} s" if attempt.wait_s is not None else ""
-    return f"{attempt.credential} {answered} ({', '.join(said)}{wait})"
+    return f"{attempt.credential or attempt.backend} {answered} ({', '.join(said)}{wait})"
+
+
+def of_backends(look: BackendLook) -> str:
+    told = [f"{look.usable} of {look.total} backends usable in upstream {look.upstream}"]
+    if look.tried:
+        told.append(f"{look.tried} tried already")
+    if look.passed_over:
+        told.append(", ".join(f"{count} {why}" for why, count in sorted(look.passed_over.items())))
+    told.append(look.chosen or "none chosen")
+    return "; ".join(told)
 
 
 def of_look(look: Look) -> str:

@@ -48,8 +48,25 @@ class Look(msgspec.Struct):
     passed_over: list[Over] = []
 
 
+class BackendLook(msgspec.Struct):
+    """What was found when another backend was looked for in an upstream.
+
+    Of `total` backends `usable` could be chosen; `tried` were left out since this request had them before;
+    `passed_over` are the others, counted by what spoke against them.
+    """
+
+    upstream: str
+    total: int
+    usable: int
+    tried: int
+    passed_over: dict[str, int]
+    chosen: str = ""
+
+
 class Try(msgspec.Struct):
     """One attempt: with which credential, what was answered (0: nothing), what that says of the credential.
+
+    Without a credential of the key pool, it says it of the backend.
 
     `ended_s` is 0 where that was not noted, since there was but one attempt.
     """
@@ -75,6 +92,7 @@ class Trace(msgspec.Struct):
     looks: list[Look] = []
     tries: list[Try] = []
     ending: str = ""
+    backends: list[BackendLook] = []
 
 
 Passed = tuple[bytes, str, str, float, int, bytes, str, int]

@@ -129,12 +129,21 @@ def line(exchange: Exchange) -> dict[str, Any]:
         "response_bytes": exchange.response_bytes,
         "duration_ms": round((perf_counter() - exchange.started_s) * 1000, 3),
     }
+    hop = getattr(exchange, "hop", None)
+    if hop is not None and hop.backend:
+        fields["backend"] = hop.backend
     if exchange.meter is not None:
         fields["access_token"] = exchange.asked.token_id
     if exchange.credential_id and exchange.route.credentials is not None:
         fields["credential"] = exchange.credential_id
         fields["model"] = exchange.route.credentials.api.model(scope["raw_path"], exchange.first_piece)
     return fields
+
+
+def upstream_of(exchange: Exchange) -> str:
+    """Returns the authority that a request went to; the name of the upstream where it came to no backend."""
+    hop = getattr(exchange, "hop", None)
+    return exchange.route.settings.upstream or "" if hop is None else hop.authority.decode()
 
 
 def trace(exchange: Exchange, tracing: "Tracing") -> None:
@@ -162,7 +171,7 @@ def trace(exchange: Exchange, tracing: "Tracing") -> None:
     if route is not None:
         name = f"{name} {route.prefix}"
         attributes["http.route"] = route.prefix
-        attributes["relaygate.upstream"] = route.authority.decode()
+        attributes["relaygate.upstream"] = upstream_of(exchange)
     if exchange.status:
         attributes["http.response.status_code"] = exchange.status
     failed = exchange.status >= 500

@@ -218,7 +218,7 @@ class Attempts:
                 candidate.id,
                 self.began_s,
                 status,
-                route.authority,
+                exchange.hop.authority,
                 pool.settings.algorithm,
                 pool.version,
             )
@@ -340,7 +340,7 @@ class Attempts:
         trace = self.trace
         choice = self._choice or Choice(self._candidate)
         self._pool.report(choice, self.model, verdict, status, self._attempt_s or self.began_s, now_s)
-        backend = self._exchange.route.authority.decode()
+        backend = self._exchange.hop.authority.decode()
         trace.tries.append(Try(self._candidate.id, backend, now_s, status, verdict.says, error, verdict.wait_s))
 
 

@@ -85,7 +85,7 @@ def upstream_request(exchange: Exchange) -> bytes:
         piece = chunk(piece) + (LAST_CHUNK if exchange.body_received else b"")
     elif head.body is STREAMED and (piece or method in METHODS_WITH_CONTENT):
         framing = content_length(len(piece))
-    line = b"%b %b%b" % (method.encode(), exchange.target, route.request_end)
+    line = b"%b %b%b" % (method.encode(), exchange.target, exchange.hop.request_end)
     if route.changes_headers:
         return request_bytes(line, changed_headers(exchange), (), (), framing) + piece
     return request_bytes(line, head.received, head.dropped, head.added, framing) + piece
@@ -101,7 +101,7 @@ def changed_headers(exchange: Exchange) -> list[Header]:
         settings.forwarded, headers, scope["client"][0].encode(), scope["scheme"].encode(), head.host
     )
     if settings.preserve_host:
-        headers.insert(0, (b"host", head.host or exchange.route.authority))
+        headers.insert(0, (b"host", head.host or exchange.hop.authority))
     if settings.via is not None:
         headers.append((b"via", b"%b %b" % (http_version(scope).encode(), settings.via.encode())))
     return headers

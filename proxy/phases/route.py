@@ -9,7 +9,7 @@ from proxy.snapshot import Snapshot
 
 
 def route(exchange: Exchange, snapshot: Snapshot) -> None:
-    """Fills `head`, `route`, `tally` and `target`. Raises RelayError: 400, 404, 405 or 413."""
+    """Fills `head`, `route`, `hop`, `tally` and `target`. Raises RelayError: 400, 404, 405 or 413."""
     scope = exchange.scope
     head = exchange.head = request_head(scope["method"], scope["http_version"], scope["headers"])
     exchange.request_id = sane(head.request_id) or exchange.request_id
@@ -20,6 +20,8 @@ def route(exchange: Exchange, snapshot: Snapshot) -> None:
     found, rest = matched
     exchange.route = found
     exchange.tally = found.tally
+    if found.hop is not None:
+        exchange.hop = found.hop
     if climbs(rest):
         raise RelayError(BAD_TARGET)
     if found.body_bytes_max is not None and head.length > found.body_bytes_max:

@@ -112,7 +112,7 @@ async def tunnel(
 
 def handshake(exchange: Exchange, key: bytes) -> bytes:
     """Returns the upstream's handshake: the client's fields, but those that belong to one hop made anew."""
-    line = b"GET %b%b" % (exchange.target, exchange.route.request_end)
+    line = b"GET %b%b" % (exchange.target, exchange.hop.request_end)
     headers = changed_headers(exchange) if exchange.route.changes_headers else exchange.head.crossing()
     return request_bytes(line, headers, HANDSHAKE_DROPPED, (), handshake_end(headers, key))
 

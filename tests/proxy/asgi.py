@@ -5,16 +5,18 @@ from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
 from proxy.config import Config, Route, Server
+from proxy.config import Upstream as UpstreamSettings
 from proxy.exchange import Exchange, Message, Scope
 from proxy.journal import Journal
 from proxy.key_pool.pool import KeyPool
 from proxy.metering.gate import Gate
 from proxy.rules.headers import Header
-from proxy.snapshot import Snapshot, compile_snapshot
+from proxy.snapshot import CompiledRoute, Shared, Snapshot, compile_snapshot
 from proxy.tallies import Tallies
 from proxy.upstream.connect import Origin
 from proxy.upstream.connection import Connection
-from proxy.upstream.pool import Pools
+from proxy.upstream.groups import Groups
+from proxy.upstream.pool import Pool, Pools
 from proxy.upstream.tls import SessionContext
 from tests.proxy.upstream.wire import Wire
 
@@ -107,8 +109,26 @@ def snapshot_of(
     routes = {"/up": Route(target=route.pop("target", TARGET), **route)}
     config = Config(server=server or Server(), routes=routes)
     tallies = Tallies(Journal.in_memory(), "worker", 0)
-    pools = Pools(asyncio.get_running_loop())
-    return compile_snapshot(config, pools, tallies, key_pool or KeyPool(no_secrets), gate or Gate())
+    loop = asyncio.get_running_loop()
+    shared = Shared(Pools(loop), Groups(loop), tallies, key_pool or KeyPool(no_secrets), gate or Gate())
+    return compile_snapshot(config, shared)
+
+
+def balanced_snapshot(upstream: UpstreamSettings, server: Server | None = None, /, **route: Any) -> Snapshot:
+    """A snapshot with one route, `/up`, to an upstream that is called `group`."""
+    config = Config(
+        server=server or Server(),
+        upstreams={"group": upstream},
+        routes={"/up": Route(upstream="group", **route)},
+    )
+    loop = asyncio.get_running_loop()
+    return compile_snapshot(config, Shared(Pools(loop), Groups(loop), None, KeyPool(no_secrets), Gate()))
+
+
+def pool_of(route: CompiledRoute) -> Pool:
+    """The pool of a route with a target."""
+    assert route.hop is not None
+    return route.hop.pool
 
 
 class Upstream:
@@ -116,11 +136,16 @@ class Upstream:
 
     def __init__(self) -> None:
         self.connections: list[Connection] = []
+        self.hosts: list[str] = []
+        """To which host each of these leads."""
         self.error: Exception | None = None
+        self.down: dict[str, Exception] = {}
+        """What comes of connecting to a host."""
 
     async def connect(self, origin: Origin, _context: SessionContext | None = None) -> Connection:
-        if self.error is not None:
-            raise self.error
+        if error := self.error or self.down.get(origin.host):
+            raise error
+        self.hosts.append(origin.host)
         connection = Connection(asyncio.get_running_loop(), origin.response_head_bytes_max)
         connection.connection_made(Wire())
         self.connections.append(connection)

@@ -9,19 +9,25 @@ from proxy.config import Access, AccessSettings, Config, Forwarded, Route, Serve
 from proxy.key_pool.pool import KeyPool
 from proxy.metering.gate import Gate
 from proxy.rules.own_paths import Own
-from proxy.snapshot import CompiledRoute, Snapshot, ascii_host, authority_of, compile_snapshot, origin_of
+from proxy.snapshot import CompiledRoute, Shared, Snapshot, ascii_host, authority_of, compile_snapshot, origin_of
 from proxy.tallies import Tallies
+from proxy.upstream.groups import Groups
 from proxy.upstream.pool import Pools
+from tests.proxy.asgi import pool_of
 from tests.proxy.counting import in_memory
 
 KEY_POOL = KeyPool()
 GATE = Gate()
 
 
+def shared(pools: Pools, tallies: Tallies | None = None) -> Shared:
+    return Shared(pools, Groups(asyncio.get_running_loop()), tallies, KEY_POOL, GATE)
+
+
 def compiled(config: Config, tallies: Tallies | None = None) -> Snapshot:
     async def main() -> Snapshot:
         pools = Pools(asyncio.get_running_loop())
-        return compile_snapshot(config, pools, tallies, KEY_POOL, GATE)
+        return compile_snapshot(config, shared(pools, tallies))
 
     return asyncio.run(main())
 
@@ -72,8 +78,10 @@ def test_names_are_spelled_as_dns_spells_them() -> None:
 
 
 def test_the_end_of_the_request_line_has_the_host_unless_the_clients_is_kept() -> None:
-    assert route_of("https://u:444/x").request_end == b" HTTP/1.1\r\nhost: u:444\r\n"
-    assert route_of("https://u/x", preserve_host=True).request_end == b" HTTP/1.1\r\n"
+    for kept, end in ((False, b" HTTP/1.1\r\nhost: u:444\r\n"), (True, b" HTTP/1.1\r\n")):
+        hop = route_of("https://u:444/x", preserve_host=kept).hop
+        assert hop is not None
+        assert hop.request_end == end
 
 
 def test_headers_change_only_where_the_route_says_so() -> None:
@@ -118,8 +126,8 @@ def test_routes_with_equal_origins_share_a_pool() -> None:
     assert a is not None
     assert b is not None
     assert c is not None
-    assert a[0].pool is b[0].pool
-    assert a[0].pool is not c[0].pool
+    assert pool_of(a[0]) is pool_of(b[0])
+    assert pool_of(a[0]) is not pool_of(c[0])
     assert (a[0].prefix, b[0].prefix) == ("/a", "/b")
 
 
@@ -179,16 +187,17 @@ def test_routes_that_stay_keep_their_compiled_form_and_those_that_leave_give_up_
 
     async def main() -> None:
         pools = Pools(asyncio.get_running_loop())
-        first = compile_snapshot(Config(routes=routes), pools, None, KEY_POOL, GATE)
-        second = compile_snapshot(Config(routes=edited), pools, None, KEY_POOL, GATE, first)
-        fresh = compile_snapshot(Config(routes=edited), pools, None, KEY_POOL, GATE)
+        terms = shared(pools)
+        first = compile_snapshot(Config(routes=routes), terms)
+        second = compile_snapshot(Config(routes=edited), terms, first)
+        fresh = compile_snapshot(Config(routes=edited), terms)
         assert found(second, b"/a") is found(first, b"/a")
         assert found(fresh, b"/a") is not found(first, b"/a")
         assert found(second, b"/b/c") == found(fresh, b"/b/c") == found(second, b"/")
         assert found(second, b"/c/d/e") == found(fresh, b"/c/d/e")
-        assert found(second, b"/c/d").pool is found(first, b"/b").pool, "a route leads there still"
-        assert found(second, b"/").pool is not found(first, b"/").pool
-        assert pools.get(found(first, b"/").pool.origin) is not found(first, b"/").pool, "it was retired"
+        assert pool_of(found(second, b"/c/d")) is pool_of(found(first, b"/b")), "a route leads there still"
+        assert pool_of(found(second, b"/")) is not pool_of(found(first, b"/"))
+        assert pools.get(pool_of(found(first, b"/")).origin) is not pool_of(found(first, b"/")), "it was retired"
         assert found(first, b"/b").prefix == "/b", "the snapshot before is as it was"
 
     asyncio.run(main())
@@ -199,10 +208,9 @@ def test_another_setting_of_the_server_compiles_all_anew() -> None:
 
     async def main() -> None:
         pools, tallies = Pools(asyncio.get_running_loop()), in_memory()
-        first = compile_snapshot(Config(routes=routes), pools, tallies, KEY_POOL, GATE)
-        second = compile_snapshot(
-            Config(server=Server(body_bytes_max=5), routes=routes), pools, tallies, KEY_POOL, GATE, first
-        )
+        first = compile_snapshot(Config(routes=routes), shared(pools, tallies))
+        changed = Config(server=Server(body_bytes_max=5), routes=routes)
+        second = compile_snapshot(changed, shared(pools, tallies), first)
         assert (found(first, b"/a").body_bytes_max, found(second, b"/a").body_bytes_max) == (None, 5)
 
     asyncio.run(main())
@@ -229,9 +237,9 @@ def test_a_key_that_is_set_later_closes_the_routes_that_were_open() -> None:
 
     async def main() -> None:
         pools = Pools(asyncio.get_running_loop())
-        first = compile_snapshot(Config(routes=routes), pools, None, KEY_POOL, GATE)
+        first = compile_snapshot(Config(routes=routes), shared(pools))
         config = Config(access=AccessSettings(api_key="a key"), routes=routes)
-        second = compile_snapshot(config, pools, None, KEY_POOL, GATE, first)
+        second = compile_snapshot(config, shared(pools), first)
         assert (found(first, b"/a").gate, found(second, b"/a").gate) == (None, GATE)
 
     asyncio.run(main())

@@ -18,7 +18,7 @@ from proxy.exchange import Exchange
 from proxy.rules.records import RECORD_BYTES
 from proxy.tallies import FOLD_MIN
 from proxy.worker import SWEEP_TICKS, Worker, watch
-from tests.proxy.asgi import Client, play, turns
+from tests.proxy.asgi import Client, play, pool_of, turns
 from tests.proxy.counting import count_one, decoded, requests_of, taken
 
 
@@ -85,10 +85,10 @@ def test_a_reload_keeps_the_pools_of_origins_that_stay_and_retires_the_others() 
         assert a is not None
         assert b is not None
         assert kept is not None
-        assert kept[0].pool is a[0].pool
+        assert pool_of(kept[0]) is pool_of(a[0])
         assert kept[0].base == b"/v2"
-        assert not a[0].pool._retired
-        assert b[0].pool._retired
+        assert not pool_of(a[0])._retired
+        assert pool_of(b[0])._retired
         assert worker.snapshot.routes.match(b"/b") is None
         assert before.routes.match(b"/b") is not None, "requests in flight keep the snapshot that they began with"
         worker.close()
@@ -105,9 +105,9 @@ def test_a_reload_that_changes_which_targets_are_allowed_keeps_no_pool() -> None
         after = worker.snapshot.routes.match(b"/a")
         assert before is not None
         assert after is not None
-        assert before[0].pool._retired
-        assert before[0].pool.origin.allow_private_targets
-        assert not after[0].pool.origin.allow_private_targets
+        assert pool_of(before[0])._retired
+        assert pool_of(before[0]).origin.allow_private_targets
+        assert not pool_of(after[0]).origin.allow_private_targets
         worker.close()
 
     play(dialogue)
@@ -134,7 +134,7 @@ def test_a_configuration_that_cannot_be_used_changes_nothing_and_is_one_line(
         assert worker.snapshot is before
         found = before.routes.match(b"/b")
         assert found is not None
-        assert not found[0].pool._retired
+        assert not pool_of(found[0])._retired
         (record,) = caplog.records
         assert record.levelname == "ERROR"
         assert "\n" not in record.getMessage()
@@ -159,7 +159,7 @@ def test_published_routes_stand_in_for_the_files_and_over_a_reload_of_it() -> No
         assert worker.snapshot.routes.match(b"/a") is None, "the control plane applies the file, no worker does"
         found = worker.snapshot.routes.match(b"/b")
         assert found is not None
-        assert found[0].pool.origin.allow_private_targets, "all else in the file is used"
+        assert pool_of(found[0]).origin.allow_private_targets, "all else in the file is used"
         worker.close()
 
     play(dialogue)
@@ -174,8 +174,8 @@ def test_published_routes_keep_the_pools_of_origins_that_stay() -> None:
         assert a is not None
         assert b is not None
         assert c is not None
-        assert c[0].pool is a[0].pool
-        assert b[0].pool._retired
+        assert pool_of(c[0]) is pool_of(a[0])
+        assert pool_of(b[0])._retired
         worker.close()
 
     play(dialogue)
@@ -222,7 +222,7 @@ def test_published_routes_that_cannot_be_used_change_nothing_also_at_the_next_re
         assert worker.snapshot is before
         found = before.routes.match(b"/b")
         assert found is not None
-        assert not found[0].pool._retired
+        assert not pool_of(found[0])._retired
         worker.reload()
         assert worker.snapshot.routes.match(b"/b") is not None
         assert worker.snapshot.routes.match(b"/a") is None
@@ -520,7 +520,7 @@ def test_a_worker_that_closes_stops_its_tick_and_its_pools() -> None:
         worker.close()
         assert worker._timer.cancelled()
         assert found is not None
-        assert found[0].pool._retired
+        assert pool_of(found[0])._retired
 
     play(dialogue)
 

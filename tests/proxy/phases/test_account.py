@@ -204,7 +204,7 @@ def test_a_request_is_a_span_without_its_path_and_fields() -> None:
             "url.scheme": "http",
             "relaygate.request_id": "relay-id",
             "relaygate.attempts": 2,
-            "relaygate.upstream": exchange.route.authority.decode(),
+            "relaygate.upstream": exchange.hop.authority.decode(),
         }
 
     play(dialogue)

@@ -34,7 +34,7 @@ class Dialogue:
         self.task: asyncio.Task[None]
 
     async def begin(self) -> None:
-        connection = await self.upstream.connect(self.exchange.route.pool.origin)
+        connection = await self.upstream.connect(self.exchange.hop.pool.origin)
         self.task = asyncio.create_task(forward(self.exchange, connection))
         await turns()
 
