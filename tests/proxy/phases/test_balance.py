@@ -435,7 +435,7 @@ def test_it_is_remembered_which_backends_a_request_had_and_why_not_others(upstre
     play(dialogue)
 
 
-def test_it_is_remembered_why_no_backend_had_a_request(upstream: Played) -> None:
+def test_it_is_remembered_why_no_backend_had_a_request() -> None:
     async def dialogue() -> None:
         snapshot = balanced_snapshot(group_of("a", "b"))
         balance_of(snapshot).group.use_states(frozenset({"a", "b"}), {})
