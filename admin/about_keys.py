@@ -27,7 +27,7 @@ from admin.services.edits import Editor
 from admin.services.key_pool import KeyPoolSettings
 from admin.services.oauth import OAuthTokens
 from admin.services.pool_groups import PoolGroups
-from admin.services.routes import Routes
+from admin.services.upstreams import Upstreams
 from admin.token_endpoint import TokenEndpoint
 from admin.upstream_calls import UpstreamCalls
 from proxy.config import Config
@@ -67,7 +67,7 @@ def about_keys(
     credentials.notify = groups.notify = balances.notify = publisher.publish_soon
     key_pool = KeyPoolSettings(edits)
     calls = UpstreamCalls(allow_private_targets=config.server.allow_private_targets)
-    tests = KeyTests(credentials, key_pool, Routes(edits).all, calls)
+    tests = KeyTests(credentials, key_pool, Upstreams(edits).routes_to_backends, calls)
     sync = KeyBalances(credentials, key_pool, balances, calls, lambda interval_s: turn(client, guard, interval_s))
     live_log = LiveLog()
     statistics = CredentialStatistics(database, now_ms)

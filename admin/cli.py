@@ -194,8 +194,8 @@ COMMANDS = {
     "serve": cli.Command("start everything that one machine needs, and keep it running", serve),
     **cli.COMMANDS,
     "admin": cli.Command("start the control plane", admin),
-    "apply": cli.Command("make the routes what the file says; edits made otherwise stay", apply, add_dry_run),
-    "export": cli.Command("print the routes as YAML", export),
+    "apply": cli.Command("make routes and upstreams what the file says; edits made otherwise stay", apply, add_dry_run),
+    "export": cli.Command("print routes and upstreams as YAML", export),
     "import apiproxy": cli.Command("add the routes that an apiproxy keeps in its Redis", import_apiproxy, add_apiproxy),
     "import droid2api": cli.Command(
         "add the keys, groups and settings of a droid2api", import_droid2api, add_droid2api

@@ -10,9 +10,9 @@ from admin import migrations, rotation, sources
 from admin.control_plane import editor, looked_at, opened, secrets_of
 from admin.data_directory import data_directory
 from admin.database import Database
-from admin.rules import route_specs, three_way, three_way_key_pool
+from admin.rules import route_specs, three_way, three_way_key_pool, three_way_upstreams
 from admin.rules.three_way import Plan
-from admin.services.edits import read_key_pool, read_routes
+from admin.services.edits import read_whole
 from admin.services.routes import Routes
 from proxy.config import Config, ConfigError, KeyPool
 
@@ -26,15 +26,16 @@ async def migrate(config: Config) -> list[str]:
 
 
 async def apply(config: Config, *, dry_run: bool) -> str:
-    """Makes the routes what the settings say; returns the difference, a line each. Raises ConfigError.
+    """Makes routes, upstreams and key pool what the settings say; returns the difference, a line each.
 
-    A dry run leaves the database as it is; where there is none yet, all routes would be new.
+    Raises ConfigError. A dry run leaves the database as it is; where there is none yet, all routes would be new.
     """
     if dry_run:
         plan = await planned(config)
     else:
         async with opened(config) as database:
-            plan = await sources.apply_file(config.routes, Routes(editor(config, database)), config.key_pool)
+            routes = Routes(editor(config, database))
+            plan = await sources.apply_file(config.routes, routes, config.key_pool, config.upstreams)
     return "".join(f"{line}\n" for line in plan.lines()) or "nothing changes\n"
 
 
@@ -48,9 +49,12 @@ async def planned(config: Config) -> Plan:
     """What `apply` would do."""
     async with looked_at(config) as database:
         if not await there(database):
-            new = three_way.plan({}, config.routes, None)
-            return msgspec.structs.replace(new, key_pool=three_way_key_pool.plan(KeyPool(), config.key_pool, None))
-        return await Routes(editor(config, database)).plan(config.routes, config.key_pool)
+            return msgspec.structs.replace(
+                three_way.plan({}, config.routes, None),
+                key_pool=three_way_key_pool.plan(KeyPool(), config.key_pool, None),
+                upstreams=three_way_upstreams.plan({}, config.upstreams, None, config.routes),
+            )
+        return await Routes(editor(config, database)).plan(config.routes, config.key_pool, config.upstreams)
 
 
 async def there(database: Database) -> bool:
@@ -65,17 +69,19 @@ async def there(database: Database) -> bool:
 
 
 async def export(config: Config) -> str:
-    """Returns the key pool's settings and the routes as YAML that `apply` takes. The database stays as it is.
+    """Returns the key pool's settings, the upstreams and the routes as YAML that `apply` takes.
 
-    Raises ConfigError where there is none: an empty file would pass for what was wanted.
+    The database stays as it is. Raises ConfigError where there is none: an empty file would pass for what was wanted.
     """
     async with looked_at(config) as database:
         if not await there(database):
             raise ConfigError("database", database.place, "there is none yet, so there is nothing to export")
         async with database.read() as connection:
-            routes, key_pool = await read_routes(connection), await read_key_pool(connection)
-    plain = {prefix: route_specs.plain(route) for prefix, route in sorted(routes.items())}
+            whole = await read_whole(connection)
+    plain = {prefix: route_specs.plain(route) for prefix, route in sorted(whole.routes.items())}
     short = {prefix: spec["target"] if spec.keys() == {"target"} else spec for prefix, spec in plain.items()}
-    settings = {"key_pool": spec} if (spec := route_specs.plain(key_pool)) else {}
+    settings = {"key_pool": spec} if (spec := route_specs.plain(whole.key_pool)) else {}
+    if whole.upstreams:
+        settings["upstreams"] = {name: route_specs.plain(one) for name, one in sorted(whole.upstreams.items())}
     exported = msgspec.to_builtins({**settings, "routes": short})
     return yaml.safe_dump(exported, sort_keys=False, allow_unicode=True)

@@ -42,7 +42,7 @@ from admin.services.versions import Versions
 from admin.services.workers import LOOK_S, Workers
 from admin.sources import apply_file
 from proxy import logs
-from proxy.config import Admin, Config, ConfigError, Route
+from proxy.config import Admin, Config, ConfigError, Route, Server, Upstream
 from proxy.key_pool.pool import KeyPool
 from proxy.metering.gate import Gate
 from proxy.rules.addresses import target_refusal
@@ -54,6 +54,7 @@ from proxy.shared_state.client import Aof, check, connect
 from proxy.shared_state.events import STATISTICS
 from proxy.shared_state.tasks import end
 from proxy.snapshot import Shared, compile_snapshot
+from proxy.sources import tls_files
 from proxy.upstream.groups import Groups
 from proxy.upstream.pool import Pools
 
@@ -136,7 +137,7 @@ async def prepare(config: Config) -> str:
         settings = Settings(database)
         token_hash = await admin_token(config.admin, settings)
         refuse_to_start(config.admin.host, token_hash)
-        await apply_file(config.routes, Routes(editor(config, database)), config.key_pool)
+        await apply_file(config.routes, Routes(editor(config, database)), config.key_pool, config.upstreams)
         if problem := await unreadable(database, secrets_of(config)):
             log.error("stored secrets cannot be used, %s: put that key back, beside the one that is there", problem)
     return token_hash
@@ -232,7 +233,7 @@ def events_view(stream: Stream) -> View:
 
 
 def editor(config: Config, database: Database) -> Editor:
-    return Editor(database, lambda routes: validate(config, routes), now_ms)
+    return Editor(database, lambda touched: validate(config, touched.routes, touched.upstreams), now_ms)
 
 
 def secrets_of(config: Config) -> Secrets:
@@ -286,21 +287,34 @@ async def admin_token(admin: Admin, settings: Settings) -> str:
     return kept
 
 
-def validate(config: Config, routes: dict[str, Route]) -> None:
-    """Raises ConfigError for routes that a worker could not compile, would not relay to, or would never match."""
+def validate(config: Config, routes: dict[str, Route], upstreams: dict[str, Upstream]) -> None:
+    """Raises ConfigError for routes that a worker could not compile, would not relay to, or would never match.
+
+    The same for upstreams. Those that the routes use are among them.
+    """
     loop = asyncio.get_running_loop()
     own = own_paths(config.server)
     for prefix, route in routes.items():
         if prefix in own:
             raise ConfigError(f"routes.{prefix}", hidden_by(own[prefix]))
-        word = None if config.server.allow_private_targets else target_refusal(route.target)
-        if word is not None:
-            raise ConfigError(f"routes.{prefix}.target", f"{route.target} is {word}, expected a public host")
+        if route.upstream is None:
+            refuse_private(config.server, f"routes.{prefix}.target", route.target)
+    for name, upstream in upstreams.items():
+        for place, backend in enumerate(upstream.backends):
+            refuse_private(config.server, f"upstreams.{name}.backends.{place}.url", backend.url)
+        tls_files.check_upstream("", f"upstreams.{name}.tls", upstream.tls)
     try:
-        shared = Shared(Pools(loop), Groups(loop), None, KeyPool(), Gate())
-        compile_snapshot(Config(server=config.server, routes=routes), shared)
+        trial = Config(server=config.server, routes=routes, upstreams=upstreams)
+        compile_snapshot(trial, Shared(Pools(loop), Groups(loop), None, KeyPool(), Gate()))
     except (OSError, ValueError) as error:
         raise ConfigError("routes", str(error)) from None
+
+
+def refuse_private(server: Server, field: str, url: str) -> None:
+    """Raises ConfigError for what no worker would relay to."""
+    word = None if server.allow_private_targets else target_refusal(url)
+    if word is not None:
+        raise ConfigError(field, f"{url} is {word}, expected a public host")
 
 
 def now_ms() -> int:

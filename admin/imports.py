@@ -73,7 +73,7 @@ async def _add(
             ((name, checked),) = route_specs.checked({prefix: route}).items()
             if name in usable:
                 raise ConfigError(f"routes.{prefix}", f"the same prefix as {name}")  # noqa: TRY301 - told below
-            validate(config, {name: checked})
+            validate(config, {name: checked}, {})
         except ConfigError as error:
             problems.append(str(error))
         else:

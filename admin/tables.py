@@ -34,7 +34,7 @@ metadata = MetaData(
 MYSQL: dict[str, Any] = {"mysql_engine": "InnoDB", "mysql_charset": "utf8mb4", "mysql_collate": "utf8mb4_bin"}
 
 Prefix = String(PREFIX_LENGTH_MAX).with_variant(String(PREFIX_LENGTH_MAX, collation="C"), "postgresql")
-CredentialId = String(64).with_variant(String(64, collation="C"), "postgresql")
+CredentialId = UpstreamName = String(64).with_variant(String(64, collation="C"), "postgresql")
 # MySQL's TEXT ends at 64 KB.
 LongText = Text().with_variant(mysql.LONGTEXT(), "mysql")
 # MySQL's BLOB ends at 64 KB.
@@ -47,12 +47,24 @@ RowId = BigInteger().with_variant(Integer(), "sqlite")
 # `events` is held by who takes events from the stream, `ledger` by who takes changes of quotas from theirs.
 locks = Table("locks", metadata, Column("name", String(64), primary_key=True), **MYSQL)
 
-# `spec` is the route without what equals its default; `target` is in it too, and stands here to be searched.
+# `spec` is the route without what equals its default; `target` is where it leads, to be searched: the target that is in
+# the spec too, or `upstream NAME` and its base.
 routes = Table(
     "routes",
     metadata,
     Column("prefix", Prefix, primary_key=True),
     Column("target", LongText, nullable=False),
+    Column("spec", LongText, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("updated_at", BigInteger, nullable=False),
+    **MYSQL,
+)
+
+# `spec` is the upstream with all its backends, without what equals defaults.
+upstreams = Table(
+    "upstreams",
+    metadata,
+    Column("name", UpstreamName, primary_key=True),
     Column("spec", LongText, nullable=False),
     Column("created_at", BigInteger, nullable=False),
     Column("updated_at", BigInteger, nullable=False),

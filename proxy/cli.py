@@ -17,7 +17,7 @@ from typing import Any, NamedTuple, NoReturn
 import msgspec
 
 from proxy import settings
-from proxy.config import Access, Config, ConfigError, Route, lacks_api_key
+from proxy.config import Access, Config, ConfigError, Route, lacks_api_key, leads_to
 from proxy.rules.tiers import unknown_groups
 from proxy.sources import structs
 from proxy.version import VERSION
@@ -131,8 +131,7 @@ def _url(config: Config) -> str:
 
 def target_and_options(route: Route) -> tuple[str, str]:
     """Where a route leads, and what else differs from the defaults."""
-    target = route.target if route.upstream is None else f"upstream {route.upstream}{route.base}"
-    return target, notable(msgspec.structs.replace(route, target="", upstream=None, base=""))
+    return leads_to(route), notable(msgspec.structs.replace(route, target="", upstream=None, base=""))
 
 
 def notable(struct: msgspec.Struct, path: str = "") -> str:

@@ -592,3 +592,8 @@ def lacks_api_key(routes: Mapping[str, Route], credentials: Credentials) -> str:
     more = len(wanting) - NAMED_MAX
     which = f"{named} and {more} more" if more > 0 else named
     return f"credentials.api_key is not set: requests of {which} (credential: fixed) are answered with 503"
+
+
+def leads_to(route: Route) -> str:
+    """Returns where a route leads, to be read: its target, or `upstream NAME` with its base behind."""
+    return route.target if route.upstream is None else f"upstream {route.upstream}{route.base}"

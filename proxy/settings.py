@@ -260,11 +260,7 @@ def _check_tls_files(config: Config, reader: structs.Reader) -> None:
     of_routes = [(("routes", prefix, "tls"), route.tls) for prefix, route in config.routes.items()]
     of_upstreams = [(("upstreams", name, "tls"), upstream.tls) for name, upstream in config.upstreams.items()]
     for path, tls in of_routes + of_upstreams:
-        where, key_path = reader.where(path), ".".join(path)
-        if tls.ca is not None:
-            tls_files.check_ca(where, f"{key_path}.ca", tls.ca)
-        if tls.certificate is not None:
-            tls_files.check_pair(where, key_path, tls.certificate, tls.key)
+        tls_files.check_upstream(reader.where(path), ".".join(path), tls)
 
 
 def _check_tracing(config: Config) -> None:

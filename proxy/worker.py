@@ -19,7 +19,7 @@ import msgspec
 
 from proxy.access_log import AccessLog
 from proxy.client_sockets import ClientSockets
-from proxy.config import Config, OnClientGone, Route, lacks_api_key
+from proxy.config import Config, OnClientGone, Route, Upstream, lacks_api_key
 from proxy.config import KeyPool as KeyPoolSettings
 from proxy.errors import NOT_READY
 from proxy.exchange import Exchange
@@ -81,6 +81,7 @@ class Worker:
         """Whether it has been told to stop."""
         self._reload = reload
         self._published: dict[str, Route] | None = None
+        self._published_upstreams: dict[str, Upstream] = {}
         self._warned = ""
         """Of what in the published routes, last."""
         self._ids = itertools.count()
@@ -94,9 +95,12 @@ class Worker:
     def use(self, config: Config) -> None:
         """Compiles a configuration and swaps it in; requests in flight keep the one that they began with.
 
-        Published routes, where there are any, stand in for its own.
+        Published routes and upstreams, where there are any, stand in for its own.
         """
-        self._compile(config, config.routes if self._published is None else self._published)
+        if self._published is None:
+            self._compile(config, config.routes, config.upstreams)
+        else:
+            self._compile(config, self._published, self._published_upstreams)
         self._config = config
         if self._published is None:
             self.key_pool.use(config.key_pool)
@@ -108,10 +112,10 @@ class Worker:
             self.access_log.flush()
             self.access_log = None
 
-    def use_routes(self, routes: dict[str, Route], key_pool: KeyPoolSettings) -> None:
-        """Compiles published routes and swaps them in, with the published settings of the key pool."""
-        self._compile(self._config, routes)
-        self._published = routes
+    def use_routes(self, routes: dict[str, Route], key_pool: KeyPoolSettings, upstreams: dict[str, Upstream]) -> None:
+        """Compiles published routes and upstreams and swaps them in, with the published settings of the key pool."""
+        self._compile(self._config, routes, upstreams)
+        self._published, self._published_upstreams = routes, upstreams
         self.key_pool.use(key_pool)
         warning = lacks_api_key(routes, self._config.credentials)
         if warning and warning not in (self._warned, lacks_api_key(self._config.routes, self._config.credentials)):
@@ -126,8 +130,8 @@ class Worker:
         """Returns what is known of the latest requests, in JSON."""
         return self.key_pool.traces.answer_latest()
 
-    def _compile(self, config: Config, routes: dict[str, Route]) -> None:
-        whole = msgspec.structs.replace(config, routes=routes)
+    def _compile(self, config: Config, routes: dict[str, Route], upstreams: dict[str, Upstream]) -> None:
+        whole = msgspec.structs.replace(config, routes=routes, upstreams=upstreams)
         counts = self._may_count and config.server.statistics
         if counts and self.tallies is None:
             self.tallies = Tallies.open(Path(config.data_dir) / DIRECTORY, self.name, self.started_s)

@@ -19,7 +19,7 @@ from admin.endpoints.pages import Text, plain
 from admin.ports import StoredRoute
 from admin.request_bodies import Operation, body_of, fields_of, takes, takes_some_of
 from admin.rules.prefix_paths import prefix_in
-from proxy.config import Route
+from proxy.config import Route, leads_to
 from proxy.sources import values
 
 BASE = "/api/mappings"
@@ -46,7 +46,7 @@ class Prefixes(msgspec.Struct, frozen=True):
 
 
 class Mappings(Answer, frozen=True, kw_only=True):
-    """Targets by prefix, and the options that differ from the defaults.
+    """Targets by prefix, and the options that differ from the defaults. An upstream is a target `upstream NAME`.
 
     `version` is that of the configuration; `next`, where there is more, is what to give as `after`.
     """
@@ -83,7 +83,7 @@ class Deleted(Answer, frozen=True, kw_only=True):
     absent: list[str]
 
 
-_DEFAULTS = {field.name: field.default for field in msgspec.structs.fields(Route) if not field.required}
+_DEFAULTS = {field.name: field.default for field in msgspec.structs.fields(Route) if field.name != "target"}
 _ERRORS = documented(401, 403, 429, 503)
 
 
@@ -108,7 +108,7 @@ async def list_mappings(
     shown = found[:wanted]
     return Mappings(
         count=len(shown),
-        mappings={stored.prefix: stored.route.target for stored in shown},
+        mappings={stored.prefix: leads_to(stored.route) for stored in shown},
         options={stored.prefix: options for stored in shown if (options := notable(stored.route))},
         version=await services.versions.newest(),
         next=shown[-1].prefix if len(found) > wanted else None,
@@ -231,7 +231,7 @@ async def _mapping(request: AdminRequest) -> Mapping:
     stored = await _stored(request)
     return Mapping(
         prefix=stored.prefix,
-        target=stored.route.target,
+        target=leads_to(stored.route),
         options=options_of(stored.route),
         created_at=stored.created_at,
         updated_at=stored.updated_at,

@@ -1,4 +1,4 @@
-"""What differs between two sets of routes, and between two documents of the configuration. Pure."""
+"""What differs between two sets of routes or upstreams, and between two documents of the configuration. Pure."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -8,11 +8,13 @@ import msgspec
 from admin.rules.key_pool_specs import SECTION as KEY_POOL
 from admin.rules.key_pool_specs import flat, flattened
 from admin.rules.route_specs import plain
-from proxy.config import KeyPool, Route
+from admin.rules.upstream_specs import SECTION as UPSTREAMS
+from proxy.config import KeyPool, Route, Struct, Upstream
 
 ROUTE = "route"
+UPSTREAM = "upstream"
 # The part of a document in which each kind of thing stands; of the key pool, a thing is a setting or a group.
-SECTIONS = {ROUTE: "routes", KEY_POOL: KEY_POOL}
+SECTIONS = {ROUTE: "routes", UPSTREAM: UPSTREAMS, KEY_POOL: KEY_POOL}
 
 
 class Change(msgspec.Struct, frozen=True):
@@ -26,8 +28,12 @@ class Change(msgspec.Struct, frozen=True):
 
 def of_routes(before: Mapping[str, Route], after: Mapping[str, Route]) -> list[Change]:
     """By prefix."""
-    differing = [prefix for prefix in before.keys() | after.keys() if before.get(prefix) != after.get(prefix)]
-    return [Change(ROUTE, prefix, _plain(before, prefix), _plain(after, prefix)) for prefix in sorted(differing)]
+    return _between_structs(ROUTE, before, after)
+
+
+def of_upstreams(before: Mapping[str, Upstream], after: Mapping[str, Upstream]) -> list[Change]:
+    """By name; an upstream is one thing with all its backends."""
+    return _between_structs(UPSTREAM, before, after)
 
 
 def of_key_pools(before: KeyPool, after: KeyPool) -> list[Change]:
@@ -46,11 +52,13 @@ def of_documents(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Ch
     return found
 
 
-def document(routes: Mapping[str, Route], key_pool: KeyPool) -> dict[str, Any]:
-    """The whole configuration as one value, in one order. A key pool of defaults is left out."""
+def document(routes: Mapping[str, Route], key_pool: KeyPool, upstreams: Mapping[str, Upstream]) -> dict[str, Any]:
+    """The whole configuration as one value, in one order. A key pool of defaults is left out, and no upstreams are."""
     whole: dict[str, Any] = {SECTIONS[ROUTE]: {prefix: plain(routes[prefix]) for prefix in sorted(routes)}}
     if settings := plain(key_pool):
         whole[SECTIONS[KEY_POOL]] = settings
+    if upstreams:
+        whole[SECTIONS[UPSTREAM]] = {name: plain(upstreams[name]) for name in sorted(upstreams)}
     return whole
 
 
@@ -69,6 +77,11 @@ def _between(kind: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> list[
     return [Change(kind, name, old.get(name), new.get(name)) for name in names]
 
 
-def _plain(routes: Mapping[str, Route], prefix: str) -> dict[str, Any] | None:
-    route = routes.get(prefix)
-    return None if route is None else plain(route)
+def _between_structs(kind: str, before: Mapping[str, Struct], after: Mapping[str, Struct]) -> list[Change]:
+    differing = [name for name in before.keys() | after.keys() if before.get(name) != after.get(name)]
+    return [Change(kind, name, _plain(before, name), _plain(after, name)) for name in sorted(differing)]
+
+
+def _plain(structs: Mapping[str, Struct], name: str) -> dict[str, Any] | None:
+    struct = structs.get(name)
+    return None if struct is None else plain(struct)

@@ -9,8 +9,10 @@ from dataclasses import dataclass, field
 from enum import Enum
 from urllib.parse import quote, urlsplit
 
+import msgspec
+
 from proxy import dialects
-from proxy.config import CredentialSource, Dialect, Route, UpstreamTls
+from proxy.config import CredentialSource, Dialect, Route, Upstream, UpstreamTls
 from proxy.rules import credential_fields
 
 # A base that ends with the version of the API has it already.
@@ -46,8 +48,27 @@ class Finding(Enum):
     AGAIN = "again"
 
 
+def to_backends(routes: Mapping[str, Route], upstreams: Mapping[str, Upstream]) -> dict[str, Route]:
+    """Returns the routes, each of an upstream as one to a backend of it: the first that requests go to.
+
+    Without such a backend there is no such route.
+    """
+    found: dict[str, Route] = {}
+    for prefix, route in routes.items():
+        if route.upstream is None:
+            found[prefix] = route
+            continue
+        upstream = upstreams.get(route.upstream, Upstream())
+        used = [one for one in upstream.backends if one.active and not one.draining]
+        if used:
+            first = min(used, key=lambda one: one.priority)
+            target = f"{first.url}{route.base}"
+            found[prefix] = msgspec.structs.replace(route, target=target, upstream=None, base="", tls=upstream.tls)
+    return found
+
+
 def route_for(routes: Mapping[str, Route], group: str, provider: str) -> Route | None:
-    """Returns the route that a key of a group is tested by; None where no route may use it.
+    """Returns the route that a key of a group is tested by; None where no route may use it. Each has a target.
 
     One whose API is the provider's goes first, then by prefix.
     """

@@ -33,6 +33,8 @@ def plain(struct: Struct) -> dict[str, Any]:
 def _plain(value: Any) -> Any:
     if isinstance(value, Struct):
         return plain(value)
+    if isinstance(value, tuple):
+        return [_plain(one) for one in value]
     return {key: _plain(one) for key, one in value.items()} if isinstance(value, dict) else value
 
 

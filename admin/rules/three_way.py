@@ -9,8 +9,10 @@ from collections.abc import Mapping
 
 import msgspec
 
-from admin.rules import three_way_key_pool
-from proxy.config import Route
+from admin.rules import three_way_key_pool, three_way_upstreams
+from proxy.config import Route, leads_to
+
+_LEADING = ("target", "upstream", "base")
 
 
 class Difference(msgspec.Struct, frozen=True):
@@ -25,7 +27,7 @@ class Plan(msgspec.Struct, frozen=True):
     """What applying a file would do, each part by prefix.
 
     `conflicts` are those of the other three whose route was touched through the API too. `key_pool` is what changes of
-    its settings and groups.
+    its settings and groups, `upstreams` are those that change and those that stay only because a route uses them.
     """
 
     adds: tuple[Difference, ...]
@@ -33,9 +35,10 @@ class Plan(msgspec.Struct, frozen=True):
     removals: tuple[Difference, ...]
     conflicts: tuple[Difference, ...]
     key_pool: tuple[three_way_key_pool.Difference, ...] = ()
+    upstreams: tuple[three_way_upstreams.Difference, ...] = ()
 
     def __bool__(self) -> bool:
-        return bool(self.adds or self.changes or self.removals or self.key_pool)
+        return bool(self.adds or self.changes or self.removals or self.key_pool or self.upstreams)
 
     def result(self, current: Mapping[str, Route]) -> dict[str, Route]:
         """What will be there, from what is."""
@@ -44,7 +47,10 @@ class Plan(msgspec.Struct, frozen=True):
         return kept | {one.prefix: one.after for one in (*self.adds, *self.changes) if one.after is not None}
 
     def lines(self) -> list[str]:
-        """The plan to be read: `+`, `~` and `-`, a prefix, its target, and what of the rest differs."""
+        """The plan to be read: `+`, `~` and `-`, a prefix, where it leads, and what of the rest differs.
+
+        Before the routes are the upstreams, behind them the key pool.
+        """
         conflicts = {one.prefix for one in self.conflicts}
         signs = ((self.adds, "+"), (self.changes, "~"), (self.removals, "-"))
         ordered = sorted(((one, sign) for part, sign in signs for one in part), key=lambda pair: pair[0].prefix)
@@ -52,7 +58,8 @@ class Plan(msgspec.Struct, frozen=True):
             f"{sign} {one.prefix} {_told(one)}{' (also edited through the API)' if one.prefix in conflicts else ''}"
             for one, sign in ordered
         ]
-        return [*of_routes, *(one.line() for one in self.key_pool)]
+        of_upstreams = [line for one in self.upstreams for line in one.lines()]
+        return [*of_upstreams, *of_routes, *(one.line() for one in self.key_pool)]
 
 
 def plan(current: Mapping[str, Route], wanted: Mapping[str, Route], last_applied: Mapping[str, Route] | None) -> Plan:
@@ -81,8 +88,9 @@ def plan(current: Mapping[str, Route], wanted: Mapping[str, Route], last_applied
 def _told(one: Difference) -> str:
     if one.before is None or one.after is None:
         route = one.after or one.before
-        return "" if route is None else route.target
+        return "" if route is None else leads_to(route)
+    before, after = leads_to(one.before), leads_to(one.after)
     fields = [name for name in Route.__struct_fields__ if getattr(one.before, name) != getattr(one.after, name)]
-    targets = f"{one.before.target} -> {one.after.target}" if "target" in fields else one.after.target
-    rest = [name for name in fields if name != "target"]
-    return f"{targets} ({', '.join(rest)})" if rest else targets
+    leading = after if before == after else f"{before} -> {after}"
+    rest = [name for name in fields if name not in _LEADING]
+    return f"{leading} ({', '.join(rest)})" if rest else leading

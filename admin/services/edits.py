@@ -10,19 +10,20 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
-from sqlalchemy import delete, func, insert, select
+from sqlalchemy import Column, Table, delete, func, insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from admin import tables
 from admin.database import Database
 from admin.rules import changes as rule
-from admin.rules import key_pool_specs, route_specs
+from admin.rules import key_pool_specs, route_specs, upstream_specs
 from admin.rules.changes import Change
 from admin.services import settings
-from proxy.config import ConfigError, KeyPool, Route
+from proxy.config import ConfigError, KeyPool, Route, Upstream, leads_to
 from proxy.rules.tiers import unknown_groups
 
 Routes = dict[str, Route]
+Upstreams = dict[str, Upstream]
 KEY_POOL = "key_pool"
 """The setting that has the key pool's, in JSON."""
 # Bound values of a statement: SQLite takes 32,766, PostgreSQL's driver 32,767.
@@ -34,6 +35,14 @@ class Whole(NamedTuple):
 
     routes: Routes
     key_pool: KeyPool
+    upstreams: Upstreams
+
+
+class Touched(NamedTuple):
+    """Of what an edit leaves, the routes and upstreams that are new or changed, and upstreams that such routes use."""
+
+    routes: Routes
+    upstreams: Upstreams
 
 
 class Edit(NamedTuple):
@@ -44,14 +53,14 @@ class Edit(NamedTuple):
 
 
 class Editor:
-    """Makes edits. `validate` is given the routes that are new or changed, and raises ConfigError if they cannot be
-    used; `now_ms` is the clock, in milliseconds since 1970.
+    """Makes edits. `validate` is given what an edit touches, and raises ConfigError if that cannot be used; `now_ms` is
+    the clock, in milliseconds since 1970.
 
-    Routes that an edit does not touch are not validated with it. What has become of them meanwhile (a file that is
-    gone, a setting that forbids them now) is no fault of the edit, which may be a step to put it right.
+    What an edit does not touch is not validated with it. What has become of that meanwhile (a file that is gone, a
+    setting that forbids it now) is no fault of the edit, which may be a step to put it right.
     """
 
-    def __init__(self, database: Database, validate: Callable[[Routes], None], now_ms: Callable[[], int]) -> None:
+    def __init__(self, database: Database, validate: Callable[[Touched], None], now_ms: Callable[[], int]) -> None:
         self.database = database
         self._validate = validate
         self._now_ms = now_ms
@@ -81,7 +90,7 @@ class Editor:
 
         async def decide_routes(connection: AsyncConnection, before: Whole) -> Whole:
             after = await decide(connection, before.routes)
-            _refuse_unknown_groups(before, after)
+            refuse_unknown_groups(before, after)
             return before._replace(routes=after)
 
         return await self.edit_whole(actor, verb, decide_routes)
@@ -89,21 +98,31 @@ class Editor:
     async def edit_whole(
         self, actor: str, verb: str, decide: Callable[[AsyncConnection, Whole], Awaitable[Whole]]
     ) -> Edit:
-        """An edit of all that there is, which may read and write more in the same transaction."""
+        """An edit of all that there is, which may read and write more in the same transaction.
+
+        A route that is to use an upstream that there is not is refused, and so is the removal of one that is used.
+        """
 
         async def work(connection: AsyncConnection) -> Edit:
             await lock_configuration(connection)
-            created_at, routes = await _stored(connection)
-            before = Whole(routes, await read_key_pool(connection))
+            before = await read_whole(connection)
             after = await decide(connection, before)
             of_routes = rule.of_routes(before.routes, after.routes)
+            of_upstreams = rule.of_upstreams(before.upstreams, after.upstreams)
             of_key_pool = rule.of_key_pools(before.key_pool, after.key_pool)
-            changed = of_routes + of_key_pool
+            changed = of_routes + of_upstreams + of_key_pool
             if not changed:
                 return Edit(await newest(connection), [])
-            self._validate({one.name: after.routes[one.name] for one in of_routes if one.after is not None})
+            self._refuse_unusable(before, after, _left(of_routes), _left(of_upstreams))
             now_ms = self._now_ms()
-            await _write(connection, of_routes, after.routes, created_at, now_ms)
+            await _write(connection, tables.routes, of_routes, lambda prefix: _row(after.routes[prefix]), now_ms)
+            await _write(
+                connection,
+                tables.upstreams,
+                of_upstreams,
+                lambda name: {"spec": upstream_specs.encode(after.upstreams[name])},
+                now_ms,
+            )
             if of_key_pool:
                 await settings.write(connection, KEY_POOL, key_pool_specs.encode(after.key_pool))
             summary = rule.summary(verb, changed)
@@ -115,8 +134,23 @@ class Editor:
             self.notify()
         return edit
 
+    def _refuse_unusable(self, before: Whole, after: Whole, routes: Sequence[str], upstreams: Sequence[str]) -> None:
+        """Raises ConfigError. `routes` and `upstreams` are those that are new or changed."""
+        changed = {prefix: after.routes[prefix] for prefix in routes}
+        upstream_specs.refuse_unknown(
+            changed, after.routes, before.upstreams.keys() - after.upstreams.keys(), after.upstreams
+        )
+        used = {route.upstream for route in changed.values() if route.upstream is not None}
+        self._validate(Touched(changed, {name: after.upstreams[name] for name in sorted({*upstreams, *used})}))
 
-def _refuse_unknown_groups(before: Whole, after: Routes) -> None:
+
+def _left(changes: Sequence[Change]) -> list[str]:
+    """The names of what changes added or changed."""
+    return [one.name for one in changes if one.after is not None]
+
+
+def refuse_unknown_groups(before: Whole, after: Routes) -> None:
+    """Raises ConfigError where a route is to use a pool group that there is not, and did not before."""
     for prefix, route in after.items():
         if route.pool_groups and (
             prefix not in before.routes or before.routes[prefix].pool_groups != route.pool_groups
@@ -159,9 +193,23 @@ async def record(
     return number
 
 
+async def read_whole(connection: AsyncConnection) -> Whole:
+    """All that there is. Raises ConfigError."""
+    return Whole(await read_routes(connection), await read_key_pool(connection), await read_upstreams(connection))
+
+
 async def read_routes(connection: AsyncConnection) -> Routes:
-    """All routes, by prefix."""
-    return (await _stored(connection))[1]
+    """All routes, by prefix. Raises ConfigError."""
+    columns = tables.routes.c
+    rows = await connection.execute(select(columns.prefix, columns.spec).order_by(columns.prefix))
+    return {prefix: route_specs.decode(prefix, spec) for prefix, spec in rows}
+
+
+async def read_upstreams(connection: AsyncConnection) -> Upstreams:
+    """All upstreams, by name. Raises ConfigError."""
+    columns = tables.upstreams.c
+    rows = await connection.execute(select(columns.name, columns.spec).order_by(columns.name))
+    return {name: upstream_specs.decode(name, spec) for name, spec in rows}
 
 
 async def read_key_pool(connection: AsyncConnection) -> KeyPool:
@@ -170,35 +218,33 @@ async def read_key_pool(connection: AsyncConnection) -> KeyPool:
     return KeyPool() if kept is None else key_pool_specs.decode(kept)
 
 
-async def _stored(connection: AsyncConnection) -> tuple[dict[str, int], Routes]:
-    """When each route was created, and all of them, by prefix."""
-    columns = tables.routes.c
-    rows = await connection.execute(select(columns.prefix, columns.spec, columns.created_at).order_by(columns.prefix))
-    created_at: dict[str, int] = {}
-    routes: Routes = {}
-    for prefix, spec, created in rows:
-        created_at[prefix] = created
-        routes[prefix] = route_specs.decode(prefix, spec)
-    return created_at, routes
+def _row(route: Route) -> dict[str, Any]:
+    return {"target": leads_to(route), "spec": route_specs.encode(route)}
 
 
 async def _write(
-    connection: AsyncConnection, changed: Sequence[Change], after: Routes, created_at: Mapping[str, int], now_ms: int
+    connection: AsyncConnection,
+    table: Table,
+    changed: Sequence[Change],
+    row_of: Callable[[str], dict[str, Any]],
+    now_ms: int,
 ) -> None:
     """Replaces the rows that changed, in a few statements however many there are.
 
     An update of many rows would be one round trip each with MySQL's driver; a deletion and an insertion are not.
     """
+    key: Column[str] = table.primary_key.columns[0]
     gone = [change.name for change in changed if change.before is not None]
+    created_at: dict[str, int] = {}
     for start in range(0, len(gone), NAMES_MAX):
-        await connection.execute(
-            delete(tables.routes).where(tables.routes.c.prefix.in_(gone[start : start + NAMES_MAX]))
-        )
+        named = key.in_(gone[start : start + NAMES_MAX])
+        for row in await connection.execute(select(key, table.c.created_at).where(named)):
+            created_at[row[0]] = row[1]
+        await connection.execute(delete(table).where(named))
     rows = [
         {
-            "prefix": change.name,
-            "target": after[change.name].target,
-            "spec": route_specs.encode(after[change.name]),
+            key.name: change.name,
+            **row_of(change.name),
             "created_at": created_at.get(change.name, now_ms),
             "updated_at": now_ms,
         }
@@ -206,4 +252,4 @@ async def _write(
         if change.after is not None
     ]
     if rows:
-        await connection.execute(insert(tables.routes), rows)
+        await connection.execute(insert(table), rows)

@@ -71,3 +71,15 @@ class CounterAway(Exception):  # noqa: N818 - it says what is not there
 
 class QuotaTooLarge(Exception):  # noqa: N818 - it says what would be
     """A quota would be more than can be counted."""
+
+
+class NoSuchUpstream(Exception):  # noqa: N818 - it says what is not there
+    """No upstream has this name."""
+
+
+class NoSuchBackend(Exception):  # noqa: N818 - it says what is not there
+    """No backend of the upstream has this id."""
+
+
+class DuplicateBackend(Exception):  # noqa: N818 - it says what is there
+    """A backend of this id or this URL is in the upstream already."""

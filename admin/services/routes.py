@@ -1,25 +1,34 @@
 """Routes: to be read, searched and changed. Whatever changes them is one edit (`edits.py`) and one new version."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import msgspec
 from sqlalchemy import or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from admin import tables
-from admin.rules import key_pool_specs, route_specs, three_way, three_way_key_pool
+from admin.rules import (
+    key_pool_specs,
+    route_specs,
+    three_way,
+    three_way_key_pool,
+    three_way_upstreams,
+    upstream_specs,
+)
 from admin.rules.additions import Additions, Existing, additions
 from admin.rules.three_way import Plan
 from admin.services import settings
-from admin.services.edits import Editor, Whole, read_key_pool, read_routes
+from admin.services.edits import Editor, Whole, read_routes, read_whole
 from admin.services.failures import DuplicateRoute, NoSuchRoute
-from proxy.config import ConfigError, KeyPool, Route
+from proxy.config import ConfigError, KeyPool, Route, Upstream
 from proxy.rules.tiers import unknown_groups
 from proxy.sources import values
 
 LAST_APPLIED = "routes_of_the_file"
 KEY_POOL_LAST_APPLIED = "key_pool_of_the_file"
+UPSTREAMS_LAST_APPLIED = "upstreams_of_the_file"
+AnyKept = TypeVar("AnyKept")
 _COLUMNS = (tables.routes.c.prefix, tables.routes.c.spec, tables.routes.c.created_at, tables.routes.c.updated_at)
 
 
@@ -133,58 +142,101 @@ class Routes:
         await self._editor.edit(actor, "import", decide)
         return made[-1]
 
-    async def plan(self, wanted: Mapping[str, Route], key_pool: KeyPool | None = None) -> Plan:
+    async def plan(
+        self,
+        wanted: Mapping[str, Route],
+        key_pool: KeyPool | None = None,
+        upstreams: Mapping[str, Upstream] | None = None,
+    ) -> Plan:
         """What `apply` would do. Raises ConfigError."""
-        checked = route_specs.checked(wanted)
+        file = _File.checked(wanted, key_pool, upstreams)
         async with self._database.read() as connection:
-            current = Whole(await read_routes(connection), await read_key_pool(connection))
-            return await _planned(connection, current, checked, key_pool)
+            return await _planned(connection, await read_whole(connection), file)
 
-    async def apply(self, wanted: Mapping[str, Route], actor: str, key_pool: KeyPool | None = None) -> Applied:
+    async def apply(
+        self,
+        wanted: Mapping[str, Route],
+        actor: str,
+        key_pool: KeyPool | None = None,
+        upstreams: Mapping[str, Upstream] | None = None,
+    ) -> Applied:
         """Applies a file with the routes `wanted`, and keeps it as what was last applied, in one transaction.
 
-        Without a `key_pool`, the one that is there stays. `rules/three_way.py` decides. Raises ConfigError.
+        Without a `key_pool`, the one that is there stays, and so do `upstreams`. `rules/three_way.py` decides. Raises
+        ConfigError.
         """
-        checked = route_specs.checked(wanted)
+        file = _File.checked(wanted, key_pool, upstreams)
         made: list[Plan] = []
         lacking: list[tuple[str, str]] = []
 
         async def decide(connection: AsyncConnection, current: Whole) -> Whole:
-            made.append(await _planned(connection, current, checked, key_pool))
-            await settings.write(connection, LAST_APPLIED, msgspec.json.encode(checked).decode())
-            if key_pool is not None:
-                await settings.write(connection, KEY_POOL_LAST_APPLIED, key_pool_specs.encode(key_pool))
-            after = three_way_key_pool.result(current.key_pool, made[-1].key_pool)
+            made.append(await _planned(connection, current, file))
+            await _keep(connection, file)
+            key_pool_after = three_way_key_pool.result(current.key_pool, made[-1].key_pool)
             routes = made[-1].result(current.routes)
             lacking[:] = [
                 (prefix, group)
                 for prefix, route in sorted(routes.items())
-                for group in unknown_groups(route.pool_groups, after.groups)
+                for group in unknown_groups(route.pool_groups, key_pool_after.groups)
             ]
-            return Whole(routes, after)
+            return Whole(routes, key_pool_after, three_way_upstreams.result(current.upstreams, made[-1].upstreams))
 
         edit = await self._editor.edit_whole(actor, "apply", decide)
         return Applied(made[-1], edit.version, lacking)
 
 
-async def _planned(
-    connection: AsyncConnection, current: Whole, wanted: dict[str, Route], key_pool: KeyPool | None
-) -> Plan:
-    plan = three_way.plan(current.routes, wanted, await last_applied(connection))
-    if key_pool is None:
-        return plan
-    kept = await settings.read(connection, KEY_POOL_LAST_APPLIED)
-    last = None if kept is None else key_pool_specs.decode(kept)
-    return msgspec.structs.replace(plan, key_pool=three_way_key_pool.plan(current.key_pool, key_pool, last))
+class _File(NamedTuple):
+    """What a file says; None is what it is not asked for."""
+
+    routes: dict[str, Route]
+    key_pool: KeyPool | None
+    upstreams: dict[str, Upstream] | None
+
+    @classmethod
+    def checked(
+        cls, routes: Mapping[str, Route], key_pool: KeyPool | None, upstreams: Mapping[str, Upstream] | None
+    ) -> "_File":
+        """Raises ConfigError."""
+        return cls(
+            route_specs.checked(routes), key_pool, None if upstreams is None else upstream_specs.checked(upstreams)
+        )
+
+
+async def _planned(connection: AsyncConnection, current: Whole, file: _File) -> Plan:
+    plan = three_way.plan(current.routes, file.routes, await last_applied(connection))
+    if file.key_pool is not None:
+        kept = await settings.read(connection, KEY_POOL_LAST_APPLIED)
+        last = None if kept is None else key_pool_specs.decode(kept)
+        of_key_pool = three_way_key_pool.plan(current.key_pool, file.key_pool, last)
+        plan = msgspec.structs.replace(plan, key_pool=of_key_pool)
+    if file.upstreams is not None:
+        last_upstreams = await _last_applied(connection, UPSTREAMS_LAST_APPLIED, dict[str, Upstream])
+        routes = plan.result(current.routes)
+        of_upstreams = three_way_upstreams.plan(current.upstreams, file.upstreams, last_upstreams, routes)
+        plan = msgspec.structs.replace(plan, upstreams=of_upstreams)
+    return plan
+
+
+async def _keep(connection: AsyncConnection, file: _File) -> None:
+    """Keeps what the file says as what was last applied."""
+    await settings.write(connection, LAST_APPLIED, msgspec.json.encode(file.routes).decode())
+    if file.key_pool is not None:
+        await settings.write(connection, KEY_POOL_LAST_APPLIED, key_pool_specs.encode(file.key_pool))
+    if file.upstreams is not None:
+        await settings.write(connection, UPSTREAMS_LAST_APPLIED, msgspec.json.encode(file.upstreams).decode())
 
 
 async def last_applied(connection: AsyncConnection) -> dict[str, Route] | None:
     """What the file said when it was last applied, None where none ever was. Raises ConfigError."""
-    kept = await settings.read(connection, LAST_APPLIED)
+    return await _last_applied(connection, LAST_APPLIED, dict[str, Route])
+
+
+async def _last_applied(connection: AsyncConnection, name: str, type_: type[AnyKept]) -> AnyKept | None:
+    kept = await settings.read(connection, name)
     try:
-        return None if kept is None else msgspec.json.decode(kept, type=dict[str, Route])
+        return None if kept is None else msgspec.json.decode(kept, type=type_)
     except msgspec.DecodeError as error:
-        raise ConfigError("database", LAST_APPLIED, str(error)) from None
+        raise ConfigError("database", name, str(error)) from None
 
 
 def _known_spelling(prefix: str) -> str:

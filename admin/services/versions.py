@@ -12,7 +12,7 @@ from admin.rules import changes as rule
 from admin.rules.changes import Change
 from admin.services.edits import Editor, Whole, newest
 from admin.services.failures import NoSuchVersion
-from proxy.config import ConfigError, KeyPool, Route
+from proxy.config import ConfigError, KeyPool, Route, Upstream
 from proxy.shared_state.published import Mark, RoutesSection
 
 _ROW = tables.config_versions.c
@@ -41,6 +41,7 @@ class _Document(msgspec.Struct, forbid_unknown_fields=True):
 
     routes: dict[str, Route]
     key_pool: KeyPool = KeyPool()
+    upstreams: dict[str, Upstream] = {}
 
 
 class Versions:
@@ -71,7 +72,7 @@ class Versions:
         if row is None:
             return RoutesSection(0, {})
         whole = _whole(row.number, msgspec.json.decode(row.document))
-        return RoutesSection(row.number, whole.routes, row.created_at, whole.key_pool)
+        return RoutesSection(row.number, whole.routes, row.created_at, whole.key_pool, whole.upstreams)
 
     async def list(self, after: int | None, limit: int) -> builtins.list[VersionSummary]:
         """At most `limit` versions, newest first, those older than the version `after` only."""
@@ -118,6 +119,6 @@ class Versions:
 def _whole(number: int, document: dict[str, Any]) -> Whole:
     try:
         read = msgspec.convert(document, _Document)
-        return Whole(read.routes, read.key_pool)
+        return Whole(read.routes, read.key_pool, read.upstreams)
     except msgspec.ValidationError as error:
         raise ConfigError(f"version {number}", str(error)) from None

@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 from redis.exceptions import RedisError
 
-from proxy.config import KeyPool, Route
+from proxy.config import KeyPool, Route, Upstream
 from proxy.shared_state import published
 from proxy.shared_state.breaker import Guard, StoreUnavailable
 from proxy.shared_state.client import Client
@@ -25,10 +25,14 @@ POLL_S = 1.0
 
 
 class ConfigFeed:
-    """Follows the published routes and settings of the key pool, and gives each version to `use`."""
+    """Follows the published routes, settings of the key pool and upstreams, and gives each version to `use`."""
 
     def __init__(
-        self, client: Client, guard: Guard, use: Callable[[dict[str, Route], KeyPool], None], last_good: Path
+        self,
+        client: Client,
+        guard: Guard,
+        use: Callable[[dict[str, Route], KeyPool, dict[str, Upstream]], None],
+        last_good: Path,
     ) -> None:
         self._client = client
         self._guard = guard
@@ -84,7 +88,7 @@ class ConfigFeed:
     def _take(self, section: published.RoutesSection) -> bool:
         self._mark = section.mark
         try:
-            self._use(section.routes, section.key_pool)
+            self._use(section.routes, section.key_pool, section.upstreams)
         except Exception as error:
             log.error("published configuration %d not used: %s", section.version, error)  # noqa: TRY400
             return False

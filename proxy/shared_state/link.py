@@ -12,7 +12,7 @@ from typing import Protocol
 
 from redis.exceptions import RedisError
 
-from proxy.config import Config, KeyPool, Route
+from proxy.config import Config, KeyPool, Route, Upstream
 from proxy.shared_state.breaker import Breaker, Guard, StoreUnavailable
 from proxy.shared_state.client import connect
 from proxy.shared_state.config_feed import ConfigFeed
@@ -47,7 +47,7 @@ class LinkedWorker(Reported, Protocol):
     @property
     def key_pool(self) -> LinkedKeyPool: ...
 
-    def use_routes(self, routes: dict[str, Route], key_pool: KeyPool, /) -> None: ...
+    def use_routes(self, routes: dict[str, Route], key_pool: KeyPool, upstreams: dict[str, Upstream], /) -> None: ...
 
     def explain(self, request_id: bytes, /) -> bytes | None:
         """Returns what is known of a request; None where that is nothing."""
@@ -83,9 +83,9 @@ class Link:
         self._questions = QuestionFeed(self._client, self._guard, handlers)
         self._tasks: list[asyncio.Task[None]] = []
 
-    def _use(self, routes: dict[str, Route], key_pool: KeyPool) -> None:
+    def _use(self, routes: dict[str, Route], key_pool: KeyPool, upstreams: dict[str, Upstream]) -> None:
         self._worker.key_pool.version = self.feed.version
-        self._worker.use_routes(routes, key_pool)
+        self._worker.use_routes(routes, key_pool, upstreams)
 
     async def begin(self) -> None:
         """Takes what is published, or else what was good the last time, and follows it from then on."""

@@ -208,7 +208,7 @@ class Reader:
                     problem = f"{getattr(given, field)} is there twice, expected backends of different {field}s"
                     raise ConfigError(self.where(here), ".".join((*here, field)), problem)
             backends.append(given)
-        if upstream.tls != UpstreamTls() and not any(one.url.startswith("https://") for one in backends):
+        if upstream.tls != UpstreamTls() and backends and not any(one.url.startswith("https://") for one in backends):
             here = (*path, "tls")
             raise ConfigError(self.where(here), ".".join(here), "no backend is an https URL, expected no tls")
         return msgspec.structs.replace(upstream, backends=tuple(backends))

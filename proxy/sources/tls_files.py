@@ -5,7 +5,7 @@ The only source that does I/O. OpenSSL itself is asked, so that what passes here
 
 import ssl
 
-from proxy.config import ConfigError
+from proxy.config import ConfigError, UpstreamTls
 
 
 def check_pair(where: str, key_path: str, certificate: str, key: str | None) -> None:
@@ -28,6 +28,16 @@ def check_ca(where: str, key_path: str, file: str) -> None:
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(file)
     except ssl.SSLError:
         raise ConfigError(where, key_path, f"{file}: no certificate in PEM") from None
+
+
+def check_upstream(where: str, key_path: str, tls: UpstreamTls) -> None:
+    """All files by which connections to an upstream are made; ConfigError names the one at fault."""
+    if tls.ca is not None:
+        check_ca(where, f"{key_path}.ca", tls.ca)
+    if tls.certificate is not None:
+        check_pair(where, key_path, tls.certificate, tls.key)
+    elif tls.key is not None:
+        raise ConfigError(where, key_path, "a key without its certificate")
 
 
 def _read(where: str, key_path: str, file: str) -> None:

@@ -152,10 +152,10 @@ def test_a_redis_that_is_too_old_is_refused(monkeypatch: pytest.MonkeyPatch, tmp
 )
 def test_routes_that_no_worker_could_use_are_refused(route: Route, said: str) -> None:
     async def main() -> None:
-        validate(Config(), ROUTES)
+        validate(Config(), ROUTES, {})
         with pytest.raises(ConfigError, match=said):
-            validate(Config(), {"/a": route})
-        validate(Config(server=Server(allow_private_targets=True)), {"/a": Route(target="http://127.0.0.1:1")})
+            validate(Config(), {"/a": route}, {})
+        validate(Config(server=Server(allow_private_targets=True)), {"/a": Route(target="http://127.0.0.1:1")}, {})
 
     asyncio.run(main())
 
@@ -163,11 +163,11 @@ def test_routes_that_no_worker_could_use_are_refused(route: Route, said: str) ->
 def test_routes_at_paths_that_the_relay_answers_itself_are_refused() -> None:
     async def main() -> None:
         with pytest.raises(ConfigError, match=r"^routes\./healthz: the relay answers this .* server\.health_prefix$"):
-            validate(Config(), {"/healthz": ROUTES["/a"]})
+            validate(Config(), {"/healthz": ROUTES["/a"]}, {})
         moved = Server(health_prefix="/-", stats_path="/stats")
-        validate(Config(server=moved), {"/healthz": ROUTES["/a"]})
+        validate(Config(server=moved), {"/healthz": ROUTES["/a"]}, {})
         with pytest.raises(ConfigError, match=r"^routes\./stats: .* server\.stats_path$"):
-            validate(Config(server=moved), {"/stats": ROUTES["/a"]})
+            validate(Config(server=moved), {"/stats": ROUTES["/a"]}, {})
 
     asyncio.run(main())
 

@@ -11,7 +11,7 @@ import pytest
 from admin import sources
 from admin.database import Database, open_database
 from admin.migrations import migrate
-from admin.services.edits import KEY_POOL, Editor
+from admin.services.edits import KEY_POOL, Editor, Touched
 from admin.services.key_pool import KeyPoolSettings
 from admin.services.routes import KEY_POOL_LAST_APPLIED, LAST_APPLIED, Routes, last_applied
 from admin.services.settings import Settings
@@ -31,8 +31,8 @@ class Stored:
         self.key_pool = KeyPoolSettings(editor)
         self.refused: Route | None = None
 
-    def _validate(self, routes: dict[str, Route]) -> None:
-        if self.refused in routes.values():
+    def _validate(self, touched: Touched) -> None:
+        if self.refused in touched.routes.values():
             raise ConfigError("routes", "refused")
 
     async def last_applied(self) -> dict[str, Route] | None:

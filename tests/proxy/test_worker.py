@@ -152,7 +152,7 @@ def test_published_routes_stand_in_for_the_files_and_over_a_reload_of_it() -> No
         files = Files(config_with(a="http://changed.example", allow_private_targets=True))
         worker = worker_of(config_with(a="http://a.example"), files)
         published = config_with(b="http://b.example").routes
-        worker.use_routes(published, KeyPool())
+        worker.use_routes(published, KeyPool(), {})
         assert worker.snapshot.routes.match(b"/a") is None
         assert worker.snapshot.routes.match(b"/b") is not None
         worker.reload()
@@ -169,7 +169,7 @@ def test_published_routes_keep_the_pools_of_origins_that_stay() -> None:
     async def dialogue() -> None:
         worker = worker_of(config_with(a="http://a.example/v1", b="http://b.example"))
         a, b = worker.snapshot.routes.match(b"/a"), worker.snapshot.routes.match(b"/b")
-        worker.use_routes(config_with(c="http://a.example/v2").routes, KeyPool())
+        worker.use_routes(config_with(c="http://a.example/v2").routes, KeyPool(), {})
         c = worker.snapshot.routes.match(b"/c")
         assert a is not None
         assert b is not None
@@ -188,7 +188,7 @@ def test_a_published_route_without_the_key_that_it_wants_is_told_once(caplog: py
     async def dialogue() -> None:
         worker = worker_of(Config(routes={"/own": fixed}))
         for routes in ({"/own": fixed}, {"/new": fixed}, {"/new": fixed}, {}, {"/own": fixed}):
-            worker.use_routes(routes, KeyPool())
+            worker.use_routes(routes, KeyPool(), {})
         worker.close()
 
     play(dialogue)
@@ -201,7 +201,7 @@ def test_no_published_routes_are_no_routes() -> None:
     async def dialogue() -> None:
         config = config_with(a="http://a.example")
         worker = worker_of(config, Files(config))
-        worker.use_routes({}, KeyPool(ban_401=True))
+        worker.use_routes({}, KeyPool(ban_401=True), {})
         assert worker.key_pool.settings.ban_401
         worker.reload()
         assert worker.snapshot.routes.match(b"/a") is None
@@ -214,11 +214,11 @@ def test_published_routes_that_cannot_be_used_change_nothing_also_at_the_next_re
     async def dialogue() -> None:
         config = config_with(a="http://file.example")
         worker = worker_of(config, Files(config))
-        worker.use_routes(config_with(b="http://b.example").routes, KeyPool())
+        worker.use_routes(config_with(b="http://b.example").routes, KeyPool(), {})
         before = worker.snapshot
         unusable = Route(target="https://c.example", tls=UpstreamTls(ca="/nowhere/ca.pem"))
         with pytest.raises(OSError, match=r"ca\.pem|No such file"):
-            worker.use_routes({"/c": unusable}, KeyPool())
+            worker.use_routes({"/c": unusable}, KeyPool(), {})
         assert worker.snapshot is before
         found = before.routes.match(b"/b")
         assert found is not None

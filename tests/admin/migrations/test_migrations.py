@@ -20,7 +20,7 @@ from admin.tables import balance_readings, credentials, locks, metadata, setting
 from proxy.config import ConfigError
 from tests.sql_servers import python, with_database
 
-STEPS = ["0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008"]
+STEPS = ["0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008", "0009"]
 MIGRATE = """
 import asyncio, json, sys
 from admin.database import open_database

@@ -7,7 +7,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from admin import tables
 from admin.database import Database, TransactionLost
 from admin.services import settings
-from admin.services.edits import Edit, Editor, Whole, newest, read_key_pool, read_routes, record
+from admin.services.edits import Edit, Editor, Touched, Whole, newest, read_key_pool, read_routes, record
 from proxy.config import ConfigError, KeyPool, PoolGroup, Route
 from tests.sql_servers import with_database
 
@@ -15,8 +15,8 @@ A, B = Route(target="https://a.example"), Route(target="https://b.example")
 Routes = dict[str, Route]
 
 
-def accept(_routes: Routes) -> None:
-    """Any routes will do."""
+def accept(_touched: Touched) -> None:
+    """Anything will do."""
 
 
 async def routes_of(database: Database) -> Routes:
@@ -38,16 +38,16 @@ def test_an_edit_decides_on_what_is_there(database_url: str) -> None:
 
 
 def test_what_is_not_valid_is_not_written(database_url: str) -> None:
-    seen: list[Routes] = []
+    seen: list[Touched] = []
 
-    def refuse(routes: Routes) -> None:
-        seen.append(routes)
+    def refuse(touched: Touched) -> None:
+        seen.append(touched)
         raise ConfigError("routes./a", "no")
 
     async def story(database: Database) -> None:
         with pytest.raises(ConfigError, match=r"^routes\./a: no$"):
             await Editor(database, refuse, lambda: 5).edit("token", "create", lambda _: {"/a": A})
-        assert seen == [{"/a": A}]
+        assert seen == [Touched({"/a": A}, {})]
         assert await routes_of(database) == {}
         edit = await Editor(database, accept, lambda: 5).edit("token", "create", lambda _: {"/a": B})
         assert edit.version == 1, "a refused edit takes no number"
@@ -57,14 +57,14 @@ def test_what_is_not_valid_is_not_written(database_url: str) -> None:
 
 def test_only_what_an_edit_changes_is_validated(database_url: str) -> None:
     """With 10,000 routes the others cost a third of a second, and what has become of them is no fault of this edit."""
-    seen: list[Routes] = []
+    seen: list[Touched] = []
 
     async def story(database: Database) -> None:
         editor = Editor(database, seen.append, lambda: 5)
         await editor.edit("token", "create", lambda _: {"/a": A, "/b": A})
         await editor.edit("token", "change", lambda current: current | {"/b": B})
         await editor.edit("token", "delete", lambda current: {"/b": current["/b"]})
-        assert seen == [{"/a": A, "/b": A}, {"/b": B}, {}]
+        assert [touched.routes for touched in seen] == [{"/a": A, "/b": A}, {"/b": B}, {}]
 
     with_database(database_url, story)
 
@@ -74,7 +74,7 @@ def test_what_a_decision_writes_beside_is_of_the_same_transaction(database_url: 
         await settings.write(connection, "name", "value")
         return current | {"/a": A}
 
-    def refuse(_routes: Routes) -> None:
+    def refuse(_touched: Touched) -> None:
         raise ConfigError("no")
 
     async def story(database: Database) -> None:
@@ -135,7 +135,7 @@ def test_the_key_pool_is_edited_with_the_routes_or_alone(database_url: str) -> N
     pool = KeyPool(retry_max=5, groups={"main": PoolGroup(priority=1)})
 
     async def both(_: AsyncConnection, before: Whole) -> Whole:
-        return Whole(before.routes | {"/a": A}, pool)
+        return before._replace(routes=before.routes | {"/a": A}, key_pool=pool)
 
     async def story(database: Database) -> None:
         editor = Editor(database, accept, lambda: 5)

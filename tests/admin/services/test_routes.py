@@ -11,7 +11,7 @@ from sqlalchemy import event, select
 
 from admin import tables
 from admin.database import Database, open_database
-from admin.services.edits import Editor
+from admin.services.edits import Editor, Touched
 from admin.services.failures import DuplicateRoute, NoSuchRoute
 from admin.services.routes import Routes, StoredRoute
 from admin.services.versions import Versions
@@ -33,8 +33,8 @@ class Clock:
         return self.ms
 
 
-def one_is_forbidden(routes: dict[str, Route]) -> None:
-    if "/forbidden" in routes:
+def one_is_forbidden(touched: Touched) -> None:
+    if "/forbidden" in touched.routes:
         raise ConfigError("routes./forbidden", "no")
 
 
@@ -199,7 +199,7 @@ UPDATE = """
 import asyncio, sys
 import msgspec
 from admin.database import open_database
-from admin.services.edits import Editor
+from admin.services.edits import Editor, Touched
 from admin.services.routes import Routes
 
 async def main(url, field, values):
@@ -229,7 +229,7 @@ def test_updates_of_one_route_by_several_processes_lose_none(database_url: str) 
 EDIT = """
 import asyncio, json, sys
 from admin.database import open_database
-from admin.services.edits import Editor
+from admin.services.edits import Editor, Touched
 from admin.services.routes import Routes
 from proxy.config import Route
 

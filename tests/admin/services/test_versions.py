@@ -5,7 +5,7 @@ from sqlalchemy import update
 
 from admin.database import Database
 from admin.rules.changes import Change
-from admin.services.edits import Editor
+from admin.services.edits import Editor, Touched
 from admin.services.failures import NoSuchVersion
 from admin.services.key_pool import KeyPoolSettings
 from admin.services.routes import Routes
@@ -20,8 +20,8 @@ SPEC_A = {"target": "https://a.example"}
 SPEC_B = {"target": "https://b.example", "preserve_host": True}
 
 
-def refuse_many(routes: dict[str, Route]) -> None:
-    if len(routes) > 2:
+def refuse_many(touched: Touched) -> None:
+    if len(touched.routes) > 2:
         raise ConfigError("routes", "too many")
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from loadtests.processes import free_port
-from proxy.config import KeyPool, Route
+from proxy.config import KeyPool, Route, Upstream
 from proxy.shared_state import published
 from proxy.shared_state.breaker import Breaker, Guard, StoreUnavailable
 from proxy.shared_state.client import Client, close_idle, connect
@@ -31,13 +31,15 @@ class Used:
     def __init__(self) -> None:
         self.sets: list[dict[str, Route]] = []
         self.key_pools: list[KeyPool] = []
+        self.upstreams: list[dict[str, Upstream]] = []
         self.unusable: dict[str, Route] | None = None
 
-    def __call__(self, routes: dict[str, Route], key_pool: KeyPool) -> None:
+    def __call__(self, routes: dict[str, Route], key_pool: KeyPool, upstreams: dict[str, Upstream]) -> None:
         if routes == self.unusable:
             raise OSError("no such CA")
         self.sets.append(routes)
         self.key_pools.append(key_pool)
+        self.upstreams.append(upstreams)
 
 
 class Played:

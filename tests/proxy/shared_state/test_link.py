@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from loadtests.processes import free_port
-from proxy.config import Config, ConfigError, KeyPool, Redis, Route
+from proxy.config import Config, ConfigError, KeyPool, Redis, Route, Upstream
 from proxy.metering.gate import Gate
 from proxy.shared_state import published
 from proxy.shared_state.bans import BanStore
@@ -56,7 +56,7 @@ class Linked:
         self.live_log = LiveLog(time.monotonic)
         self.gate = Gate()
 
-    def use_routes(self, routes: dict[str, Route], _key_pool: KeyPool) -> None:
+    def use_routes(self, routes: dict[str, Route], _key_pool: KeyPool, _upstreams: dict[str, Upstream]) -> None:
         self._use_routes(routes)
 
     def explain(self, request_id: bytes) -> bytes | None:
