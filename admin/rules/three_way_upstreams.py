@@ -100,9 +100,10 @@ def _merged(base: Upstream, before: Upstream, asked: Upstream) -> Upstream:
     taken = {one.url for id_, one in backends.items() if id_ in wanted and one.url == wanted[id_].url}
     for id_, backend in tuple(backends.items()):
         if backend.url in taken and (id_ not in wanted or wanted[id_].url != backend.url):
-            del backends[id_]
             if id_ in wanted:
                 backends[id_] = wanted[id_]
+            else:
+                del backends[id_]
     return msgspec.structs.replace(_changed(base, before, asked), backends=tuple(backends.values()))
 
 

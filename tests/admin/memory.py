@@ -14,7 +14,7 @@ from admin.rules.figures import Counters, Detail, Dropped, Overview, Point, Pref
 from admin.rules.outcomes import errors, requests
 from admin.rules.periods import ALL_TIME_S, DAY_S, MINUTE_S, Range, graph, slot_of, starts
 from admin.services.failures import DuplicateRoute, NoSuchRoute, NoSuchVersion
-from proxy.config import ConfigError, Route
+from proxy.config import ConfigError, Route, leads_to
 from proxy.shared_state.worker_state import WorkerState
 from proxy.sources import values
 from proxy.statistics import RouteCounts, StatisticsDelta
@@ -137,7 +137,7 @@ class Routes:
     async def search(self, q: str, after: str, limit: int) -> Sequence[Stored]:
         refuse_nul(q, after)
         found = [self.stored[prefix] for prefix in sorted(self.stored) if prefix > after]
-        return [one for one in found if q.lower() in f"{one.prefix} {one.route.target}".lower()][:limit]
+        return [one for one in found if q.lower() in f"{one.prefix} {leads_to(one.route)}".lower()][:limit]
 
     async def create(self, prefix: str, route: Route, actor: str) -> int:
         route = checked(route)
@@ -167,6 +167,10 @@ class Routes:
 
 
 def checked(route: Route) -> Route:
+    if route.upstream is not None:
+        return route
+    if not route.target:
+        raise ConfigError("target", "missing, and there is no upstream")
     try:
         return msgspec.structs.replace(route, target=values.target(route.target))
     except ValueError as error:

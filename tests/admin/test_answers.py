@@ -3,7 +3,14 @@
 import pytest
 
 from admin import answers
-from admin.services.failures import DuplicateRoute, NoSuchRoute, NoSuchVersion
+from admin.services.failures import (
+    DuplicateBackend,
+    DuplicateRoute,
+    NoSuchBackend,
+    NoSuchRoute,
+    NoSuchUpstream,
+    NoSuchVersion,
+)
 from proxy.config import ConfigError
 
 
@@ -13,6 +20,9 @@ from proxy.config import ConfigError
         (DuplicateRoute("/x"), 400, "duplicate"),
         (NoSuchRoute("/x"), 404, "not_found"),
         (NoSuchVersion(5), 404, "not_found"),
+        (NoSuchUpstream("api"), 404, "not_found"),
+        (NoSuchBackend("b1"), 404, "not_found"),
+        (DuplicateBackend("b1"), 409, "duplicate"),
         (ConfigError("routes./x.target", "found 5, expected text"), 400, "unusable"),
         (answers.forbidden("no"), 403, "forbidden"),
     ],

@@ -147,6 +147,33 @@ def test_an_export_is_a_file_that_changes_nothing(shell: Shell, tmp_path: Path) 
     assert other.done("export") == exported
 
 
+def test_upstreams_are_applied_and_exported_with_the_routes(shell: Shell, tmp_path: Path) -> None:
+    backends = [{"url": "http://a.example", "id": "a", "weight": 50}, {"url": "https://b.example", "id": "b"}]
+    upstreams = {
+        "api": {"backends": backends, "balancer": "ip_hash", "protocols": {"sse": "weight"}, "tls": {"verify": False}},
+        "empty": {},
+    }
+    routes = {"/a": {"upstream": "api", "base": "/v1"}}
+    shell.write(routes, upstreams=upstreams)
+    planned = shell.done("apply", "--dry-run")
+    assert planned.splitlines() == [
+        "+ upstream api",
+        "+ upstream api backend a http://a.example",
+        "+ upstream api backend a weight 50",
+        "+ upstream api backend b https://b.example",
+        "+ upstream api balancer ip_hash",
+        '+ upstream api protocols {"sse":"weight"}',
+        '+ upstream api tls {"verify":false}',
+        "+ upstream empty",
+        "+ /a upstream api/v1",
+    ]
+    assert shell.done("apply") == planned
+    exported = shell.done("export")
+    assert yaml.safe_load(exported) == {"upstreams": upstreams, "routes": routes}
+    (tmp_path / "relaygate.yaml").write_text(exported)
+    assert shell.done("apply", "--dry-run") == "nothing changes\n"
+
+
 def test_no_routes_are_exported_as_none(shell: Shell) -> None:
     shell.write({})
     assert shell.done("apply") == "nothing changes\n"

@@ -27,7 +27,7 @@ from admin.readiness import Health, View
 from admin.rules import tokens
 from admin.services.routes import Routes
 from admin.services.stream import Stream
-from proxy.config import Admin, Config, ConfigError, Database, Redis, Route, Server, UpstreamTls
+from proxy.config import Admin, Backend, Config, ConfigError, Database, Redis, Route, Server, Upstream, UpstreamTls
 from proxy.shared_state.events import STATISTICS, event
 from proxy.shared_state.keys import EVENTS, SUMMARY, WORKERS
 from proxy.shared_state.worker_state import encode_state
@@ -156,6 +156,28 @@ def test_routes_that_no_worker_could_use_are_refused(route: Route, said: str) ->
         with pytest.raises(ConfigError, match=said):
             validate(Config(), {"/a": route}, {})
         validate(Config(server=Server(allow_private_targets=True)), {"/a": Route(target="http://127.0.0.1:1")}, {})
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    ("upstream", "said"),
+    [
+        (
+            Upstream(backends=(Backend(url="https://a.example"), Backend(url="http://127.0.0.1:1"))),
+            r"^upstreams\.api\.backends\.1\.url: http://127\.0\.0\.1:1 is loopback, expected a public host$",
+        ),
+        (Upstream(tls=UpstreamTls(ca="/nowhere/ca.pem")), r"^upstreams\.api\.tls\.ca: /nowhere/ca\.pem: No such file"),
+        (Upstream(tls=UpstreamTls(key="/nowhere/key.pem")), r"^upstreams\.api\.tls: a key without its certificate$"),
+    ],
+)
+def test_upstreams_that_no_worker_could_use_are_refused(upstream: Upstream, said: str) -> None:
+    async def main() -> None:
+        route = Route(upstream="api")
+        with pytest.raises(ConfigError, match=said):
+            validate(Config(), {"/a": route}, {"api": upstream})
+        private = Upstream(backends=(Backend(url="http://127.0.0.1:1"),))
+        validate(Config(server=Server(allow_private_targets=True)), {"/a": route}, {"api": private})
 
     asyncio.run(main())
 

@@ -13,10 +13,11 @@ from admin.database import Database, open_database
 from admin.migrations import migrate
 from admin.services.edits import KEY_POOL, Editor, Touched
 from admin.services.key_pool import KeyPoolSettings
-from admin.services.routes import KEY_POOL_LAST_APPLIED, LAST_APPLIED, Routes, last_applied
+from admin.services.routes import KEY_POOL_LAST_APPLIED, LAST_APPLIED, UPSTREAMS_LAST_APPLIED, Routes, last_applied
 from admin.services.settings import Settings
+from admin.services.upstreams import Upstreams
 from admin.services.versions import Versions
-from proxy.config import ConfigError, CredentialSource, Forwarded, KeyPool, PoolGroup, Route
+from proxy.config import Backend, ConfigError, CredentialSource, Forwarded, KeyPool, PoolGroup, Route, Upstream
 
 A, B = Route(target="http://a.example"), Route(target="http://b.example", forwarded=Forwarded.REPLACE)
 
@@ -29,6 +30,7 @@ class Stored:
         editor = Editor(database, self._validate, lambda: 1)
         self.routes, self.versions, self.settings = Routes(editor), Versions(editor), Settings(database)
         self.key_pool = KeyPoolSettings(editor)
+        self.upstreams = Upstreams(editor)
         self.refused: Route | None = None
 
     def _validate(self, touched: Touched) -> None:
@@ -165,5 +167,56 @@ def test_a_route_of_a_group_that_there_is_not_is_told_and_through_the_api_refuse
         await sources.apply_file({"/a": pooled}, stored.routes, KeyPool(groups={"main": PoolGroup()}))
         assert "pool group main" not in caplog.text
         await stored.routes.create("/b", pooled, "token")
+
+    play(tmp_path, story)
+
+
+def test_upstreams_are_applied_backend_by_backend(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    first, second, added = (Backend(url=f"https://{name}.example", id=name) for name in "abc")
+    routes = {"/a": Route(upstream="api")}
+
+    async def story(stored: Stored) -> None:
+        async def apply(routes: dict[str, Route], **upstreams: Upstream) -> list[str]:
+            return (await sources.apply_file(routes, stored.routes, None, upstreams)).lines()
+
+        assert await apply(routes, api=Upstream(backends=(first,))) == [
+            "+ upstream api",
+            "+ upstream api backend a https://a.example",
+            "+ /a upstream api",
+        ]
+        assert caplog.records[0].getMessage() == "applied from the file: + upstream api"
+        await stored.upstreams.add_backend("api", added, "token")
+        await stored.upstreams.change_backend(
+            "api", "a", lambda one: msgspec.structs.replace(one, draining=True), "token"
+        )
+        assert await apply(routes, api=Upstream(backends=(first,))) == []
+        heavier = msgspec.structs.replace(first, weight=300)
+        assert await apply(routes, api=Upstream(backends=(heavier, second))) == [
+            "+ upstream api backend a weight 300",
+            "+ upstream api backend b https://b.example",
+        ]
+        draining = msgspec.structs.replace(heavier, draining=True)
+        assert await stored.upstreams.all() == {"api": Upstream(backends=(draining, added, second))}
+        assert await apply(routes, api=Upstream(backends=(second,))) == [
+            "- upstream api backend a https://a.example",
+            "- upstream api backend a draining true (also edited through the API)",
+            "- upstream api backend a weight 300",
+        ]
+        await sources.apply_file(routes, stored.routes)
+        assert await stored.upstreams.all() == {"api": Upstream(backends=(added, second))}, "the caller gave none"
+        await stored.routes.create("/own", Route(upstream="api"), "token")
+        assert await apply({}) == ["= upstream api (kept; the route /own uses it)", "- /a upstream api"]
+        assert await apply({}) == []
+        assert (await stored.upstreams.all()).keys() == {"api"}
+
+    caplog.set_level("INFO", "relaygate")
+    play(tmp_path, story)
+
+
+def test_upstreams_that_cannot_be_read_are_refused_in_one_line(tmp_path: Path) -> None:
+    async def story(stored: Stored) -> None:
+        await stored.settings.put(UPSTREAMS_LAST_APPLIED, '{"api": {"of_a_newer_version": 1}}')
+        with pytest.raises(ConfigError, match=r"^database: upstreams_of_the_file: [^\n]+$"):
+            await sources.apply_file({}, stored.routes, None, {})
 
     play(tmp_path, story)

@@ -12,10 +12,22 @@ import pytest
 
 from proxy.client_sockets import Client as Address
 from proxy.client_sockets import ClientSockets
-from proxy.config import Config, ConfigError, CredentialSource, KeyPool, Redis, Route, Server, UpstreamTls
+from proxy.config import (
+    Backend,
+    Config,
+    ConfigError,
+    CredentialSource,
+    KeyPool,
+    Redis,
+    Route,
+    Server,
+    Upstream,
+    UpstreamTls,
+)
 from proxy.errors import NOT_READY
 from proxy.exchange import Exchange
 from proxy.rules.records import RECORD_BYTES
+from proxy.snapshot import compile_snapshot
 from proxy.tallies import FOLD_MIN
 from proxy.worker import SWEEP_TICKS, Worker, watch
 from tests.proxy.asgi import Client, play, pool_of, turns
@@ -195,6 +207,31 @@ def test_a_published_route_without_the_key_that_it_wants_is_told_once(caplog: py
     assert [record.getMessage().partition(" (")[0] for record in caplog.records] == [
         "credentials.api_key is not set: requests of /new"
     ]
+
+
+def test_published_upstreams_stand_in_for_the_files_and_over_a_reload_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled: list[dict[str, Upstream]] = []
+
+    def compile_recorded(config: Config, *rest: Any) -> Any:
+        compiled.append(config.upstreams)
+        return compile_snapshot(config, *rest)
+
+    monkeypatch.setattr("proxy.worker.compile_snapshot", compile_recorded)
+    own, published = ({name: Upstream(backends=(Backend(url=f"http://{name}.example"),))} for name in "ab")
+
+    async def dialogue() -> None:
+        worker = worker_of(Config(upstreams=own))
+        assert compiled[-1] == own
+        worker.reload()
+        assert compiled[-1] == own, "nothing has been published"
+        worker.use_routes({}, KeyPool(), published)
+        assert compiled[-1] == published
+        worker.reload()
+        assert compiled[-1] == published
+        worker.close()
+
+    play(dialogue)
+    assert len(compiled) == 5
 
 
 def test_no_published_routes_are_no_routes() -> None:

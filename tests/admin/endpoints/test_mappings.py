@@ -38,6 +38,17 @@ def test_a_mapping_is_added(api: Api) -> None:
     assert api.memory.routes.stored["/other"].route == Route(target="https://api.example.com/v1")
 
 
+def test_a_mapping_to_an_upstream_is_told_as_that(api: Api) -> None:
+    body = {"prefix": "/other", "upstream": "api", "base": "/v1"}
+    assert api.ask("POST", "/api/mappings", body).status_code == 201
+    shown = api.ask("GET", "/api/mappings?q=/other").json()
+    assert shown["mappings"] == {"/other": "upstream api/v1"}
+    assert shown["options"] == {"/other": {"upstream": "api", "base": "/v1"}}
+    one = api.ask("GET", "/api/mappings/other").json()
+    assert (one["target"], one["options"]["upstream"]) == ("upstream api/v1", "api")
+    assert "target" not in one["options"]
+
+
 @pytest.mark.parametrize("prefix", ["/newapi", "/newapi/"])
 def test_one_that_is_there_is_not_added_again(api: Api, prefix: str) -> None:
     answer = api.ask("POST", "/api/mappings", NEW | {"prefix": prefix})
@@ -82,7 +93,7 @@ def test_one_that_is_absent_is_404(api: Api, path: str) -> None:
         ),
         ({"prefix": "/a", "target": "ftp://x.test"}, "unusable", "target: expected a URL that starts with http"),
         ({"prefix": "/a", "target": "https://"}, "unusable", "target: expected a URL with a host"),
-        ({"prefix": "/a"}, "bad_request", "target: missing"),
+        ({"prefix": "/a"}, "unusable", "target: missing"),
         (
             {"prefix": "/a", "traget": "https://x.test"},
             "bad_request",

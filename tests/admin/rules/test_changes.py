@@ -4,8 +4,9 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from admin.rules.changes import Change, document, of_documents, of_routes, summary
-from proxy.config import KeyPool, Route
+from admin.rules.changes import Change, document, of_documents, of_routes, of_upstreams, summary
+from proxy.config import Backend, KeyPool, Route, Upstream
+from tests.admin.upstreams import NAMED
 
 ROUTES = st.dictionaries(
     st.sampled_from(["/a", "/b", "/c", "/d"]),
@@ -16,12 +17,29 @@ ROUTES = st.dictionaries(
 @given(ROUTES, ROUTES)
 def test_documents_differ_as_their_routes_do(before: dict[str, Route], after: dict[str, Route]) -> None:
     changes = of_routes(before, after)
-    stored = [msgspec.json.decode(msgspec.json.encode(document(routes, KeyPool()))) for routes in (before, after)]
+    stored = [msgspec.json.decode(msgspec.json.encode(document(routes, KeyPool(), {}))) for routes in (before, after)]
     assert of_documents(*stored) == changes
     assert of_documents({}, stored[1]) == of_routes({}, after)
     assert {change.name for change in changes} == {
         prefix for prefix in ["/a", "/b", "/c", "/d"] if before.get(prefix) != after.get(prefix)
     }
+
+
+@given(NAMED, NAMED)
+def test_documents_differ_as_their_upstreams_do(before: dict[str, Upstream], after: dict[str, Upstream]) -> None:
+    stored = [msgspec.json.decode(msgspec.json.encode(document({}, KeyPool(), one))) for one in (before, after)]
+    assert of_documents(*stored) == of_upstreams(before, after)
+    assert {change.name for change in of_upstreams(before, after)} == {
+        name for name in before.keys() | after.keys() if before.get(name) != after.get(name)
+    }
+
+
+def test_no_upstreams_are_no_section() -> None:
+    assert document({}, KeyPool(), {}) == {"routes": {}}
+    upstream = Upstream(backends=(Backend(url="https://a.example", id="b1"),))
+    spec = {"backends": [{"url": "https://a.example", "id": "b1"}]}
+    assert document({}, KeyPool(), {"api": upstream}) == {"routes": {}, "upstreams": {"api": spec}}
+    assert of_upstreams({"api": upstream}, {}) == [Change("upstream", "api", spec, None)]
 
 
 def test_a_change_is_told_as_json_has_it() -> None:

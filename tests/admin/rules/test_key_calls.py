@@ -2,8 +2,8 @@
 
 import pytest
 
-from admin.rules.key_calls import Finding, call, finding, route_for
-from proxy.config import CredentialSource, Dialect, Route, UpstreamTls
+from admin.rules.key_calls import Finding, call, finding, route_for, to_backends
+from proxy.config import Backend, CredentialSource, Dialect, Route, Upstream, UpstreamTls
 
 POOL = CredentialSource.POOL
 OPENAI = Route(target="https://api.openai.com/v1", credential=POOL)
@@ -91,3 +91,29 @@ def test_a_route_may_leave_out_a_group() -> None:
 )
 def test_what_a_status_says_of_the_key(status: int, expected: Finding) -> None:
     assert finding(status) is expected
+
+
+def test_a_route_of_an_upstream_is_asked_at_the_backend_that_is_used_first() -> None:
+    away = Backend(url="https://away.example", active=False)
+    leaving = Backend(url="https://leaving.example", draining=True)
+    spare = Backend(url="https://spare.example", priority=1)
+    first = Backend(url="https://api.anthropic.com")
+    tls = UpstreamTls(verify=False)
+    upstreams = {
+        "api": Upstream(backends=(away, leaving, spare, first), tls=tls),
+        "none": Upstream(backends=(away, leaving)),
+    }
+    routes = {
+        "/a": Route(upstream="api", base="/v1", credential=POOL),
+        "/b": OPENAI,
+        "/c": Route(upstream="none", credential=POOL),
+        "/d": Route(upstream="gone", credential=POOL),
+    }
+    found = to_backends(routes, upstreams)
+    assert found == {
+        "/a": Route(target="https://api.anthropic.com/v1", credential=POOL, tls=tls),
+        "/b": OPENAI,
+    }
+    made = call(found["/a"], SECRET)
+    assert (made.url, made.tls) == ("https://api.anthropic.com/v1/models", tls)
+    assert made.fields["x-api-key"] == SECRET

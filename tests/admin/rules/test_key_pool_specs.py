@@ -59,7 +59,7 @@ def test_what_cannot_be_used_is_refused(pool: KeyPool, message: str) -> None:
 
 @given(POOLS, POOLS)
 def test_documents_differ_as_their_key_pools_do(before: KeyPool, after: KeyPool) -> None:
-    stored = [msgspec.json.decode(msgspec.json.encode(changes.document({}, pool))) for pool in (before, after)]
+    stored = [msgspec.json.decode(msgspec.json.encode(changes.document({}, pool, {}))) for pool in (before, after)]
     between = msgspec.json.decode(msgspec.json.encode(changes.of_key_pools(before, after)), type=list[Change])
     assert changes.of_documents(*stored) == between
     assert (between == []) == (before == after)

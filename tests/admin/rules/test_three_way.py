@@ -84,6 +84,21 @@ def test_what_both_made_alike_is_no_conflict() -> None:
     assert not plan({}, {}, {"/a": A})
 
 
+def test_a_route_that_leads_to_an_upstream_is_told_as_that() -> None:
+    current = {"/a": A, "/b": Route(upstream="api", base="/v1"), "/c": Route(upstream="api")}
+    wanted = {
+        "/a": Route(upstream="api"),
+        "/b": Route(upstream="api", base="/v2", via="relay"),
+        "/d": Route(upstream="b"),
+    }
+    assert plan(current, wanted, current).lines() == [
+        "~ /a https://a.example -> upstream api",
+        "~ /b upstream api/v1 -> upstream api/v2 (via)",
+        "- /c upstream api",
+        "+ /d upstream b",
+    ]
+
+
 def test_a_plan_can_be_read() -> None:
     slow = Route(target=B.target, head_timeout_s=5.0, preserve_host=True)
     current = {"/b": A, "/c": A, "/d": B}

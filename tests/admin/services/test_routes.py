@@ -199,7 +199,7 @@ UPDATE = """
 import asyncio, sys
 import msgspec
 from admin.database import open_database
-from admin.services.edits import Editor, Touched
+from admin.services.edits import Editor
 from admin.services.routes import Routes
 
 async def main(url, field, values):
@@ -229,7 +229,7 @@ def test_updates_of_one_route_by_several_processes_lose_none(database_url: str) 
 EDIT = """
 import asyncio, json, sys
 from admin.database import open_database
-from admin.services.edits import Editor, Touched
+from admin.services.edits import Editor
 from admin.services.routes import Routes
 from proxy.config import Route
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from loadtests.processes import free_port
-from proxy.config import KeyPool, Route, Upstream
+from proxy.config import Backend, KeyPool, Route, Upstream
 from proxy.shared_state import published
 from proxy.shared_state.breaker import Breaker, Guard, StoreUnavailable
 from proxy.shared_state.client import Client, close_idle, connect
@@ -113,6 +113,17 @@ def test_the_settings_of_the_key_pool_come_with_the_routes(url: str, file: Path)
         await played.put(3, published.encode_routes(RoutesSection(3, A, 0, settings)))
         await played.feed.refresh()
         assert (played.used.sets, played.used.key_pools) == ([A], [settings])
+
+    play(url, file, story)
+
+
+def test_upstreams_come_with_the_routes(url: str, file: Path) -> None:
+    async def story(played: Played) -> None:
+        upstreams = {"api": Upstream(backends=(Backend(url="https://a.example", id="b1"),))}
+        await played.put(3, published.encode_routes(RoutesSection(3, A, upstreams=upstreams)))
+        await played.feed.refresh()
+        assert (played.used.sets, played.used.upstreams) == ([A], [upstreams])
+        assert published.stored(file) == RoutesSection(3, A, upstreams=upstreams)
 
     play(url, file, story)
 

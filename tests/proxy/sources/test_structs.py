@@ -419,3 +419,9 @@ def test_the_name_of_a_balance_query() -> None:
     assert refusal("key_pool: {balance_queries: {a b: {preset: factory}}}").startswith(
         "f.yaml:1: key_pool.balance_queries.a b: not a name, expected 1 to 64 letters"
     )
+
+
+def test_an_upstream_may_keep_its_tls_when_its_last_backend_goes() -> None:
+    assert read("upstreams: {api: {tls: {verify: false}}}")["upstreams"]["api"].tls == UpstreamTls(verify=False)
+    text = "upstreams: {api: {backends: [http://a.example], tls: {verify: false}}}"
+    assert refusal(text) == "f.yaml:1: upstreams.api.tls: no backend is an https URL, expected no tls"

@@ -7,7 +7,7 @@ import pytest
 import trustme
 from cryptography.hazmat.primitives import serialization
 
-from proxy.config import ConfigError
+from proxy.config import ConfigError, UpstreamTls
 from proxy.sources import tls_files
 
 
@@ -68,3 +68,19 @@ def test_a_ca_file(folder: Path) -> None:
     tls_files.check_ca("f.yaml:1", "tls.client_ca", str(folder / "ca.pem"))
     with pytest.raises(ConfigError, match=r"tls\.client_ca: .*no certificate in PEM"):
         tls_files.check_ca("f.yaml:1", "tls.client_ca", str(folder / "text.pem"))
+
+
+def test_the_files_of_an_upstream(folder: Path) -> None:
+    ca, certificate, key = (str(folder / name) for name in ("ca.pem", "a.crt", "a.key"))
+    tls_files.check_upstream("f.yaml:1", "tls", UpstreamTls())
+    tls_files.check_upstream("f.yaml:1", "tls", UpstreamTls(ca=ca, certificate=certificate, key=key))
+    for tls, said in (
+        (UpstreamTls(ca=str(folder / "text.pem")), r"tls\.ca: .*no certificate in PEM"),
+        (
+            UpstreamTls(certificate=certificate, key=str(folder / "b.key")),
+            r"tls\.key: .*the key of another certificate",
+        ),
+        (UpstreamTls(key=key), "tls: a key without its certificate"),
+    ):
+        with pytest.raises(ConfigError, match=said):
+            tls_files.check_upstream("f.yaml:1", "tls", tls)
