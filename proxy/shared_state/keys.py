@@ -3,7 +3,8 @@
 A Redis Cluster puts a key into the slot of what stands between its braces, and does in one transaction or script only
 what lies in one slot. The keys of the published configuration share the tag `{config}`, because sections and version
 are written together; those of credentials share `{credentials}`, those of access tokens `{metering}`, for their
-scripts. The others have no tag: they are used alone, and may lie on other nodes.
+scripts; those of backends `{backends}`, which are read in one go. The others have no tag: they are used alone, and may
+lie on other nodes.
 """
 
 CONFIG_SECTIONS = "relaygate:{config}:sections"
@@ -91,3 +92,21 @@ METER_REVISION = "relaygate:{metering}:revision"
 
 METER_FILLED = "relaygate:{metering}:filled"
 """String: which start of Redis the access tokens were filled into, and of which database. Others are filled anew."""
+
+BACKEND_HEALTH = "relaygate:{backends}:health"
+"""Hash: an upstream's name, a NUL and a backend's id -> `BackendHealth` in msgpack (`backend_health.py`).
+
+Behind the empty field lies when somebody last looked after all of it. Absent: the hash says nothing.
+"""
+
+BACKEND_REPORTS = "relaygate:{backends}:reports"
+"""Hash: a backend as in `BACKEND_HEALTH` -> what it last said of its load, in msgpack (`backend_reports.py`)."""
+
+BACKENDS_RUNNING = "relaygate:{backends}:running"
+"""Hash: name of a worker -> how many requests each backend has from it, in msgpack (`backend_counts.py`)."""
+
+BACKENDS_CHANNEL = "relaygate:{backends}:changed"
+"""Channel: that what is known of backends has changed. Announcements can get lost; the hashes are what counts."""
+
+BACKENDS_CHECKER = "relaygate:{backends}:checker"
+"""String, with an expiry: which control plane checks backends, as a random text that it alone knows."""

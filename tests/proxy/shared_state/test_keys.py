@@ -16,7 +16,13 @@ def test_what_is_metered_lies_in_one_slot() -> None:
     assert len({key_slot(name.encode()) for name in names}) == 1
 
 
+def test_what_is_known_of_backends_lies_in_one_slot() -> None:
+    names = [value for name, value in vars(keys).items() if name.startswith("BACKEND")]
+    assert len(names) == 5
+    assert len({key_slot(name.encode()) for name in names}) == 1
+
+
 def test_every_name_is_the_relays_own_and_spelled_once() -> None:
     names = [value for name, value in vars(keys).items() if name.isupper()]
     assert all(name.startswith("relaygate:") for name in names)
-    assert len(set(names)) == len(names) == 24
+    assert len(set(names)) == len(names) == 29
