@@ -1,7 +1,8 @@
 """A worker's link to Redis. Made only where the settings name a Redis, since redis-py takes 8 MB of memory.
 
-The configuration comes in by it (`config_feed.py`), and credentials with their bans (`credential_feed.py`). What the
-worker has to tell goes out (`reporter.py`, `credential_reporter.py`), and what it is asked it answers (`questions.py`).
+The configuration comes in by it (`config_feed.py`), credentials with their bans (`credential_feed.py`), and what is
+known of backends (`backend_feed.py`). What the worker has to tell goes out (`reporter.py`, `credential_reporter.py`),
+and what it is asked it answers (`questions.py`).
 """
 
 import asyncio
@@ -13,12 +14,14 @@ from typing import Protocol
 from redis.exceptions import RedisError
 
 from proxy.config import Config, KeyPool, Route, Upstream
+from proxy.shared_state.backend_feed import BackendFeed
 from proxy.shared_state.breaker import Breaker, Guard, StoreUnavailable
 from proxy.shared_state.client import connect
 from proxy.shared_state.config_feed import ConfigFeed
 from proxy.shared_state.credential_feed import CredentialFeed
 from proxy.shared_state.credential_reporter import CredentialReporter
 from proxy.shared_state.linked_gate import LinkedGate
+from proxy.shared_state.linked_groups import LinkedGroups
 from proxy.shared_state.linked_key_pool import LinkedKeyPool
 from proxy.shared_state.live_log import LiveLog
 from proxy.shared_state.live_log_channel import bring_lines
@@ -47,6 +50,9 @@ class LinkedWorker(Reported, Protocol):
     @property
     def key_pool(self) -> LinkedKeyPool: ...
 
+    @property
+    def groups(self) -> LinkedGroups: ...
+
     def use_routes(self, routes: dict[str, Route], key_pool: KeyPool, upstreams: dict[str, Upstream], /) -> None: ...
 
     def explain(self, request_id: bytes, /) -> bytes | None:
@@ -70,6 +76,7 @@ class Link:
         self.credential_feed = CredentialFeed(
             self._client, self._guard, worker.key_pool, last_good / "credentials.msgpack"
         )
+        self.backend_feed = BackendFeed(self._client, self._guard, worker.groups, worker.name)
         worker.key_pool.share(self.credential_feed.bans, StoreUnavailable)
         self.reporter = Reporter(self._client, self._guard, worker, lambda: self.feed.version, data_dir / DIRECTORY)
         self._credential_reporter = CredentialReporter(self.reporter.stream, worker.name, worker.key_pool.figures)
@@ -94,6 +101,7 @@ class Link:
         with contextlib.suppress(StoreUnavailable, RedisError, OSError):
             async with asyncio.timeout(FIRST_ANSWER_S):
                 await self.feed.refresh()
+                await self.backend_feed.refresh()
         with contextlib.suppress(StoreUnavailable, RedisError, OSError):
             async with asyncio.timeout(FIRST_CREDENTIALS_S):
                 await self.credential_feed.refresh()
@@ -102,6 +110,7 @@ class Link:
             loop.create_task(each)
             for each in (
                 self.feed.follow(),
+                self.backend_feed.follow(),
                 self.credential_feed.listen(),
                 self.credential_feed.credentials.follow(),
                 self.reporter.run(),
@@ -116,6 +125,8 @@ class Link:
         """Tells what is still to be told, which takes a moment only. No request may be running any more."""
         for task in self._tasks:
             await end(task)
-        await asyncio.gather(self.reporter.finish(), self._credential_reporter.finish(), self._meter.close())
+        await asyncio.gather(
+            self.reporter.finish(), self._credential_reporter.finish(), self._meter.close(), self.backend_feed.finish()
+        )
         self._meter_store.close()
         await self._client.aclose()

@@ -13,12 +13,14 @@ from loadtests.processes import free_port
 from proxy.config import Config, ConfigError, KeyPool, Redis, Route, Upstream
 from proxy.metering.gate import Gate
 from proxy.shared_state import published
+from proxy.shared_state.backend_health import BackendHealth, write_health
 from proxy.shared_state.bans import BanStore
 from proxy.shared_state.breaker import Breaker, Guard
 from proxy.shared_state.credential_events import KIND as CREDENTIALS
 from proxy.shared_state.credential_events import CredentialCounts
 from proxy.shared_state.events import KIND
 from proxy.shared_state.keys import (
+    BACKENDS_RUNNING,
     CONFIG_CHANNEL,
     CONFIG_SECTIONS,
     CONFIG_VERSION,
@@ -33,6 +35,7 @@ from proxy.shared_state.published_credentials import Replace, publish_credential
 from proxy.shared_state.questions import EXPLAIN, LISTEN, Question, ask, tell
 from proxy.shared_state.worker_state import decode_state
 from proxy.tallies import Tallies
+from tests.proxy.shared_state.backends import ToldGroups
 from tests.proxy.shared_state.key_pools import BANNED, Told, credential
 from tests.redis_servers import DEADLINE_S, EMBEDDED, connected, redis_at, until
 
@@ -55,6 +58,7 @@ class Linked:
         self.key_pool = Told()
         self.live_log = LiveLog(time.monotonic)
         self.gate = Gate()
+        self.groups = ToldGroups()
 
     def use_routes(self, routes: dict[str, Route], _key_pool: KeyPool, _upstreams: dict[str, Upstream]) -> None:
         self._use_routes(routes)
@@ -252,6 +256,32 @@ def test_it_tells_of_credentials_also_at_its_end(url: str, tmp_path: Path) -> No
     play_of(url, tmp_path, worker, story)
     (entry,) = asyncio.run(told())
     assert entry[KIND] == CREDENTIALS
+
+
+def test_what_is_known_of_backends_is_there_when_it_has_begun_and_its_own_requests_are_told(
+    url: str, tmp_path: Path
+) -> None:
+    worker = Linked(lambda _: None)
+    worker.groups.here = {("up", "a"): 2}
+
+    async def fail() -> None:
+        async with connected(url) as client:
+            await client.flushall()
+            ill = BackendHealth(healthy=False, since_s=1.0, checked_s=1.0)
+            beat_ms = int(time.time() * 1000)
+            await write_health(client, Guard(client, Breaker(), DEADLINE_S), {("up", "a"): ill}, [], beat_ms)
+
+    async def counts() -> Any:
+        async with connected(url) as client:
+            return await client.hkeys(BACKENDS_RUNNING)  # type: ignore[misc,unused-ignore]
+
+    async def story(_: Link) -> None:
+        assert worker.groups.unhealthy() == {("up", "a")}
+        assert await counts() == [b"worker"]
+
+    asyncio.run(fail())
+    play_of(url, tmp_path, worker, story)
+    assert asyncio.run(counts()) == []
 
 
 def test_a_url_that_cannot_be_used_is_refused(tmp_path: Path) -> None:
