@@ -22,12 +22,15 @@ from admin.consumer import OF_EVENTS, Consumer
 from admin.context import Services
 from admin.data_directory import data_directory
 from admin.database import Database, DatabaseDown, TransactionLost, open_database
+from admin.health_checks import HealthChecks
 from admin.migrations import migrate
 from admin.publisher import Publisher
 from admin.readiness import Health, View
 from admin.rules import tokens
 from admin.server import Listener
 from admin.services.actions import Actions
+from admin.services.backend_states import LOOK_S as LOOK_AT_BACKENDS_S
+from admin.services.backend_states import BackendStates
 from admin.services.credential_exports import unreadable
 from admin.services.credential_intake import CredentialIntake
 from admin.services.edits import Editor
@@ -41,6 +44,7 @@ from admin.services.stream import Stream
 from admin.services.versions import Versions
 from admin.services.workers import LOOK_S, Workers
 from admin.sources import apply_file
+from admin.upstream_calls import Connections, UpstreamCalls
 from proxy import logs
 from proxy.config import Admin, Config, ConfigError, Route, Server, Upstream
 from proxy.key_pool.pool import KeyPool
@@ -158,6 +162,10 @@ def make(config: Config, token_hash: str) -> Litestar:
 
     access_tokens = about_tokens(config, database, client, guard, now_ms)
 
+    backends = BackendStates(client, guard)
+    calls = UpstreamCalls(allow_private_targets=config.server.allow_private_targets, connections=Connections.OWN)
+    checks = HealthChecks(client, guard, versions.mark, versions.current, calls)
+
     stream, workers = Stream(), Workers(client, guard)
     handlers: dict[bytes, Handler] = {
         STATISTICS: StatisticsIntake(stream, now_ms),
@@ -182,7 +190,9 @@ def make(config: Config, token_hash: str) -> Litestar:
         *keys.beside,
         *access_tokens.beside,
         consumer.run,
+        checks.run,
         lambda: jobs.repeat("looking for workers", workers.look, LOOK_S),
+        lambda: jobs.repeat("looking at backends", backends.look, LOOK_AT_BACKENDS_S),
         lambda: jobs.repeat("the summary", lambda: summary.write(client, guard, services), summary.WRITE_S),
         lambda: jobs.repeat("retention", retention.forget, FORGET_S, FORGET_FIRST_S),
     )
@@ -194,7 +204,7 @@ def make(config: Config, token_hash: str) -> Litestar:
             yield
         finally:
             await asyncio.gather(*map(end, tasks))
-            await keys.close()
+            await asyncio.gather(keys.close(), checks.close())
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(DRAIN_S):
                     await asyncio.gather(consumer.drain(), access_tokens.drain())
@@ -208,6 +218,7 @@ def make(config: Config, token_hash: str) -> Litestar:
         probes={"database": versions.newest, "redis": lambda: guard.call(client.ping)},
         views={
             "workers": lambda: workers_view(workers),
+            "backends": lambda: backends_view(backends),
             "events": lambda: events_view(stream),
             **access_tokens.views,
             **keys.views,
@@ -221,6 +232,15 @@ def workers_view(workers: Workers) -> View:
     """Whether anybody relays."""
     count = len(workers.living())
     return View(Health.OK if count else Health.DOWN, {"count": count})
+
+
+def backends_view(backends: BackendStates) -> View:
+    """Whether each upstream has a healthy backend among those that are checked."""
+    known = backends.health()
+    served = {upstream for (upstream, _), health in known.items() if health.healthy}
+    unhealthy = [upstream for (upstream, _), health in known.items() if not health.healthy]
+    health = Health.OK if served.issuperset(unhealthy) else Health.DOWN
+    return View(health, {"count": len(known), "unhealthy": len(unhealthy)})
 
 
 def events_view(stream: Stream) -> View:

@@ -1,7 +1,9 @@
 """Calls of the control plane's own to upstreams, guarded as the relay's are. No error and no log line has a URL."""
 
 import asyncio
+import errno
 import ssl
+from enum import Enum
 from ipaddress import ip_address
 from typing import NamedTuple
 
@@ -36,6 +38,13 @@ class Answered(NamedTuple):
         return may_pass(self.status) if self.status else self.problem not in LASTS
 
 
+class Connections(Enum):
+    """What becomes of a connection after its call: it is kept for another one, or each call makes its own."""
+
+    KEPT = "kept"
+    OWN = "own"
+
+
 class GuardedResolver(AbstractResolver):
     """Resolves names to the addresses that a target may have, and to nothing else."""
 
@@ -60,8 +69,9 @@ class TargetRefused(OSError):  # noqa: N818 - it says what happened
 class UpstreamCalls:
     """A client for many calls. Close it when done. Redirections are not followed, and no cookie is kept."""
 
-    def __init__(self, *, allow_private_targets: bool) -> None:
+    def __init__(self, *, allow_private_targets: bool, connections: Connections = Connections.KEPT) -> None:
         self._allow_private_targets = allow_private_targets
+        self._connections = connections
         self._session: aiohttp.ClientSession | None = None
         self._contexts: dict[UpstreamTls, ssl.SSLContext] = {}
 
@@ -113,7 +123,9 @@ class UpstreamCalls:
             resolver: AbstractResolver = aiohttp.ThreadedResolver()
             if not self._allow_private_targets:
                 resolver = GuardedResolver(resolver)
-            connector = aiohttp.TCPConnector(resolver=resolver, limit=0, use_dns_cache=False)
+            connector = aiohttp.TCPConnector(
+                resolver=resolver, limit=0, use_dns_cache=False, force_close=self._connections is Connections.OWN
+            )
             self._session = aiohttp.ClientSession(
                 connector=connector, cookie_jar=aiohttp.DummyCookieJar(), timeout=aiohttp.ClientTimeout()
             )
@@ -142,5 +154,7 @@ def word_of(error: BaseException) -> str:
     while seen is not None:
         if isinstance(seen, TargetRefused):
             return "target_refused"
+        if getattr(seen, "errno", None) == errno.ECONNREFUSED:
+            return "connect_refused"
         seen = getattr(seen, "os_error", None) or seen.__cause__
     return next((word for kind, word in _WORDS if isinstance(error, kind)), "no_answer")

@@ -17,13 +17,16 @@ class Alive(msgspec.Struct, frozen=True):
 class ComponentView(msgspec.Struct, frozen=True, omit_defaults=True):
     """`since` is when it became so, in seconds since 1970.
 
-    Of workers, `count` is how many are there; of events and the ledger, `waiting` is how many entries are not in the
-    database yet, `lag_s` for how long the oldest has not. `oauth` is down where the access token is not kept fresh.
+    Of workers, `count` is how many are there; of backends, how many are checked, and `unhealthy` how many of those are
+    so: `backends` is down where an upstream has no healthy one among them. Of events and the ledger, `waiting` is how
+    many entries are not in the database yet, `lag_s` for how long the oldest has not. `oauth` is down where the access
+    token is not kept fresh.
     """
 
     state: Health
     since: int
     count: int | None = None
+    unhealthy: int | None = None
     waiting: int | None = None
     lag_s: float | None = None
 

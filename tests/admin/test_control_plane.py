@@ -13,6 +13,7 @@ from litestar.testing import TestClient
 from admin.consumer import OF_EVENTS
 from admin.control_plane import (
     EVENTS_LAG_MAX_S,
+    backends_view,
     check_redis,
     database_url,
     editor,
@@ -25,16 +26,19 @@ from admin.control_plane import (
 from admin.key_commands import credentials_of
 from admin.readiness import Health, View
 from admin.rules import tokens
+from admin.services.backend_states import BackendStates
 from admin.services.routes import Routes
 from admin.services.stream import Stream
 from proxy.config import Admin, Backend, Config, ConfigError, Database, Redis, Route, Server, Upstream, UpstreamTls
+from proxy.shared_state.backend_health import BackendHealth, write_health
+from proxy.shared_state.breaker import Breaker, Guard
 from proxy.shared_state.events import STATISTICS, event
 from proxy.shared_state.keys import EVENTS, SUMMARY, WORKERS
 from proxy.shared_state.worker_state import encode_state
 from proxy.statistics import StatisticsDelta
 from tests.admin.counted import delta, packed, row, worker
 from tests.end_to_end.waiting import eventually
-from tests.redis_servers import EMBEDDED, connected, redis_at, server, settle
+from tests.redis_servers import DEADLINE_S, EMBEDDED, connected, redis_at, server, settle
 
 TOKEN = "an admin token for tests only"
 
@@ -223,7 +227,7 @@ def test_an_application_takes_what_workers_report_to_its_end(tmp_path: Path, mon
             eventually(lambda: client.get("/readyz").json()["components"]["workers"]["state"] == "ok")
             components = client.get("/readyz").json()["components"]
             assert {name: one["state"] for name, one in components.items()} == dict.fromkeys(
-                ("database", "redis", "workers", "events", "ledger", "oauth"), "ok"
+                ("database", "redis", "workers", "backends", "events", "ledger", "oauth"), "ok"
             )
             assert client.get("/api/workers", headers=fields).json()["workers"][0]["name"] == "w"
             eventually(lambda: summary_of(url)["total"] == 3)
@@ -258,6 +262,28 @@ def summary_of(url: str) -> Any:
             return json.loads(await client.get(SUMMARY) or b'{"total": null}')
 
     return asyncio.run(main())
+
+
+def test_backends_are_well_while_each_upstream_has_a_healthy_one(tmp_path: Path) -> None:
+    ill, well = (BackendHealth(healthy=healthy, since_s=1.0, checked_s=1.0) for healthy in (False, True))
+    seen = []
+
+    async def main(url: str) -> None:
+        async with connected(url) as client:
+            guard = Guard(client, Breaker(), DEADLINE_S)
+            backends = BackendStates(client, guard)
+            for states in ({}, {("one", "a"): ill, ("one", "b"): well}, {("two", "a"): ill}):
+                await write_health(client, guard, states, [], 1)
+                await backends.look()
+                seen.append(backends_view(backends))
+
+    with redis_at(EMBEDDED, tmp_path) as url:
+        asyncio.run(main(url))
+    assert seen == [
+        View(Health.OK, {"count": 0, "unhealthy": 0}),
+        View(Health.OK, {"count": 2, "unhealthy": 1}),
+        View(Health.DOWN, {"count": 3, "unhealthy": 2}),
+    ]
 
 
 def test_events_are_well_while_the_oldest_is_young() -> None:

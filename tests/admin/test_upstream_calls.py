@@ -56,7 +56,7 @@ def test_a_name_that_leads_to_a_private_address_is_refused(monkeypatch: pytest.M
 
 
 def test_what_does_not_answer_is_a_word_without_the_key() -> None:
-    assert asked(f"http://127.0.0.1:{free_port()}") == Answered(0, "connect_failed")
+    assert asked(f"http://127.0.0.1:{free_port()}") == Answered(0, "connect_refused")
     assert asked("http://no-such-host.invalid") == Answered(0, "dns_failed")
 
 
