@@ -21,6 +21,8 @@
   consumer brings their ledger into SQL (`services/ledger_intake.py`), `quota_cleanup.py` has its oldest rows removed
   (`services/ledger_retention.py`). `ledger_commands.py` proves it (`services/ledger_proof.py`, `counter_proof.py`) and
   prints it.
+- `health_checks.py` asks backends how they are, with `upstream_calls.py`, and publishes what it finds;
+  `services/backend_states.py` reads that for the others.
 - `app.py` makes the Litestar application; `server.py` runs it, as one process of low priority. `auth.py` says who may:
   the admin token, or a session (`sessions.py`). `context.py` hands endpoints what they need, and records what they do.
 - `endpoints/` has one noun a file. `request_bodies.py` reads what they are sent, `answers.py` is the table of what they
