@@ -77,12 +77,15 @@ class AdminServer(WorkerGroup):
     def drain_timeout_s(self) -> float:
         return DRAIN_TIMEOUT_S
 
+    def replace(self, listener: worker_group.Listener) -> bool:
+        self._tell(signal.SIGTERM, self._retired)  # one generation at most: each is another 50 MB and a publisher
+        return super().replace(listener)
+
     def _reload(self, *_args: Any, **_kwargs: Any) -> None:
         self.reload_signal = False
         listener = self._reload_settings()
         if listener is None:
             return
-        self._tell(signal.SIGTERM, self._retired)  # one generation at most: each is another 50 MB and a publisher
         try:
             replaced = self.replace(terms(listener))
         except ConfigError as error:

@@ -29,9 +29,11 @@ log = logging.getLogger("relaygate")
 class Relay:
     """The application of one worker process."""
 
-    def __init__(self, config: Config, reload: Callable[[], Config]) -> None:
+    def __init__(self, config: Config, reload: Callable[[], Config], certificate: str = "") -> None:
+        """`certificate` is the fingerprint of the one that clients are shown; empty: none is."""
         self._config = config
         self._reload = reload
+        self._certificate = certificate
         self._worker: Worker
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Coroutine[Any, Any, None]:
@@ -132,6 +134,7 @@ class Relay:
                 loop = asyncio.get_running_loop()
                 try:
                     self._worker = Worker(loop, self._config, self._reload)
+                    self._worker.certificate = self._certificate
                     self._link = await linked(self._config, self._worker)
                 except Exception as error:
                     await send({"type": "lifespan.startup.failed", "message": str(error)})

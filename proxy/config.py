@@ -142,6 +142,17 @@ class TlsVersion(StrEnum):
     TLS_1_3 = "1.3"
 
 
+class ClientCertificates(StrEnum):
+    """Whether a client without a certificate is served where a listener has authorities for them.
+
+    One that is shown has to be theirs either way. OPTIONAL is for the time in which clients are given theirs: nobody
+    behind the listener is told who has one.
+    """
+
+    REQUIRED = "required"
+    OPTIONAL = "optional"
+
+
 class BalancePreset(StrEnum):
     """Providers whose balance queries are known (`admin/rules/balances.py`)."""
 
@@ -305,11 +316,15 @@ class Route(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class ListenerTls(Struct, frozen=True, kw_only=True):
-    """The listener's certificate chain and private key, and the CA of client certificates if they are wanted (PEM)."""
+    """The listener's certificate chain and private key, and the CA of client certificates if they are wanted (PEM).
+
+    Only with a `client_ca` do `client_certificates` say anything.
+    """
 
     certificate: str
     key: str
     client_ca: str | None = None
+    client_certificates: ClientCertificates = ClientCertificates.REQUIRED
     min_version: TlsVersion = TlsVersion.TLS_1_2
 
 

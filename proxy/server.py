@@ -43,17 +43,19 @@ HTTP_MODES = {
 class AppLoader:
     """Makes the application in each worker.
 
-    It carries the last good configuration, so a worker that is replaced gets that one.
+    It carries the last good configuration, so a worker that is replaced gets that one, and the fingerprint of the
+    certificate that workers are started with (empty: of none).
     """
 
     def __init__(self, config: Config, reload: Callable[[], Config]) -> None:
         self.config = config
         self.reload = reload
+        self.certificate = ""
 
     def __call__(self) -> Relay:
         gc.freeze()
         gc.set_threshold(*GC_THRESHOLDS)
-        return Relay(self.config, self.reload)
+        return Relay(self.config, self.reload, self.certificate)
 
 
 class ProcessGroup(WorkerGroup):
@@ -62,11 +64,15 @@ class ProcessGroup(WorkerGroup):
     def __init__(self, loader: AppLoader) -> None:
         """Raises ConfigError."""
         server = loader.config.server
-        super().__init__("listening on", server.host, server.port, server.workers, listener(loader.config))
         self._loader = loader
+        super().__init__("listening on", server.host, server.port, server.workers, listener(loader.config))
 
     def drain_timeout_s(self) -> float:
         return self._loader.config.server.drain_timeout_s
+
+    def _use(self, listener: Listener) -> None:
+        super()._use(listener)
+        self._loader.certificate = "" if listener.tls is None else listener.tls.fingerprint
 
     def _reload(self, *_args: Any, **_kwargs: Any) -> None:
         """Reads the configuration again, in the main loop: a signal's handler may not log (it interrupts writes)."""
@@ -80,6 +86,7 @@ class ProcessGroup(WorkerGroup):
             return
         self._loader.config = config
         if wanted == self._listener:
+            self._watch(wanted)  # its files may have other names
             wanted.close()
             self._tell(signal.SIGHUP, self.wrks)
         elif not self.replace(wanted):

@@ -53,6 +53,8 @@ class Worker:
         self.name = os.urandom(8).hex()
         """No other worker has this name; the ids of its requests begin with it."""
         self.started_s = time.time()
+        self.certificate = ""
+        """The fingerprint of the one that clients are shown; empty: none is."""
         self.pools = Pools(loop)
         self.groups = Groups(loop)
         self.tallies: Tallies | None = None

@@ -2,7 +2,8 @@
 
 The parent holds the listening sockets (`listening.py`) and what the listener's TLS files held (`listener_tls.py`). To
 change what workers are started with, it starts new ones beside the old, and when all of them serve, it **retires** the
-old (`granian_worker.py`). A retired worker takes its time, and the parent waits for it only at its own end.
+old (`granian_worker.py`). A retired worker takes its time, and the parent waits for it only at its own end. Each second
+the parent looks whether the TLS files have been renewed; a worker may ask it to look at once (`asking_parent.py`).
 """
 
 import contextlib
@@ -24,8 +25,10 @@ from granian.log import LogLevels
 from granian.server.mp import MPServer, WorkerProcess
 
 from proxy import listening
+from proxy.asking_parent import RENEW
+from proxy.config import ConfigError
 from proxy.granian_worker import FROM_PARENT, LAST_WORDS_S, RETIRE, run_worker
-from proxy.listener_tls import NO_TLS, LoadedTls
+from proxy.listener_tls import NO_TLS, LoadedTls, Renewals
 from proxy.upstream.connection import WINDOW_BYTES
 
 log = logging.getLogger("relaygate")
@@ -33,6 +36,8 @@ log = logging.getLogger("relaygate")
 BACKLOG = 4096
 START_TIMEOUT_S = 30.0
 POLL_S = 0.02
+LOOK_S = 1.0
+"""How often the parent looks at the certificate's files."""
 ONE_ORDER_S = 0.1
 """Signals that come closer to each other are one: a supervisor's death is told once for each of its threads."""
 
@@ -61,20 +66,32 @@ class Starting(NamedTuple):
 
 
 class Wakeup:
-    """What the main loop waits for; a signal's handler may set it.
+    """What the main loop waits for; a signal's handler may set it, or have something done by the main loop.
 
     It stands in for Granian's `threading.Event`, whose lock the main thread may hold when the handler wants it: a
     deadlock. `SimpleQueue.put` is reentrant by contract. Each `set` ends one `wait`, so there is nothing to clear.
+    `at_rest` is done where a second has passed with nothing else to do.
     """
 
-    def __init__(self) -> None:
-        self._turns: queue.SimpleQueue[None] = queue.SimpleQueue()
+    def __init__(self, at_rest: Callable[[], None]) -> None:
+        self._turns: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._at_rest = at_rest
 
     def set(self) -> None:
         self._turns.put(None)
 
+    def do(self, task: Callable[[], None]) -> None:
+        self._turns.put(task)
+
     def wait(self) -> None:
-        self._turns.get()
+        while (task := self._next()) is not None:
+            task()
+
+    def _next(self) -> Callable[[], None] | None:
+        try:
+            return self._turns.get(timeout=LOOK_S)
+        except queue.Empty:
+            return self._at_rest
 
     def clear(self) -> None:
         pass
@@ -96,13 +113,15 @@ class WorkerGroup(MPServer):
             respawn_failed_workers=True,
         )
         multiprocessing.set_start_method("fork", force=True)
-        self.main_loop_interrupt = Wakeup()  # type: ignore[assignment]
+        self._wakeup = Wakeup(self._look)
+        self.main_loop_interrupt = self._wakeup  # type: ignore[assignment]
         self._title = title
         self._signals = 0
         self._signal_s = 0.0
         self._retired: list[WorkerProcess] = []
         self._listening: list[Any] = []
         self._use(listener)
+        self._watch(listener)
 
     def run(self, load_app: Callable[[], Any]) -> None:
         """Serves until a signal ends it. `load_app` is called in each worker."""
@@ -121,6 +140,7 @@ class WorkerGroup(MPServer):
         workers = [one.worker for one in fresh]
         if replaced:
             workers, self.wrks = self.wrks, workers
+            self._watch(listener)
             before, listener = listener, before
         else:
             self._use(before)
@@ -132,6 +152,7 @@ class WorkerGroup(MPServer):
 
     def startup(self, spawn_target: Any, target_loader: Any) -> None:
         self._load_app = target_loader
+        signal.signal(RENEW, lambda *_: self._wakeup.do(self._renew))
         super().startup(spawn_target, target_loader)
         scheme = "http" if self._listener.tls is None else "https"
         host = f"[{self.bind_addr}]" if ":" in self.bind_addr else self.bind_addr
@@ -198,6 +219,36 @@ class WorkerGroup(MPServer):
             header_read_timeout=int(listener.header_timeout_s * 1000), max_buffer_size=WINDOW_BYTES
         )
         self.ssl_ctx = NO_TLS if listener.tls is None else listener.tls.context
+
+    def _watch(self, listener: Listener) -> None:
+        """Has the files looked at that this listener is made of."""
+        self._renewals = None if listener.tls is None else Renewals(listener.tls)
+
+    def _look(self) -> None:
+        """Takes files that have been renewed."""
+        renewed = None if self._renewals is None else self._renewals.look()
+        if renewed is not None:
+            self._take(renewed)
+
+    def _renew(self) -> None:
+        """Takes what the files hold now, at somebody's word: they are looked at once, and what is wrong is told."""
+        if self._listener.tls is None:
+            return
+        try:
+            self._take(LoadedTls(self._listener.tls.settings))
+        except ConfigError as error:
+            log.error("certificate not reloaded, the one before stays in use: %s", error)  # noqa: TRY400 - a line
+
+    def _take(self, tls: LoadedTls) -> None:
+        """Replaces the workers where the files hold something else than what they were started with."""
+        wanted = self._listener._replace(tls=tls)
+        if wanted == self._listener:
+            self._watch(wanted)
+            wanted.close()
+        elif self.replace(wanted):
+            log.info("certificate reloaded: SHA-256 %s", tls.fingerprint)
+        else:
+            log.error("certificate not reloaded: new workers did not start, the old ones go on")
 
     def _start(self, place: int) -> Starting:
         """Starts a worker. Until it is known to serve, its end is not that of a worker in service.

@@ -19,6 +19,12 @@ Absent: none is.
 CONFIG_CHANNEL = "relaygate:{config}:changed"
 """Channel: each new version is announced here. Announcements can get lost; the version is what counts."""
 
+RELOAD_TLS = "relaygate:{tls}:reload"
+"""String: a number that grows each time somebody wants the listener's certificate to be loaded again."""
+
+RELOAD_TLS_CHANNEL = "relaygate:{tls}:changed"
+"""Channel: each new number of `RELOAD_TLS` is announced here. Announcements can get lost; the number is what counts."""
+
 EVENTS = "relaygate:events"
 """Stream: what workers report to the control plane, in msgpack (`events.py`)."""
 

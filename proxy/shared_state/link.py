@@ -13,6 +13,7 @@ from typing import Protocol
 
 from redis.exceptions import RedisError
 
+from proxy.asking_parent import ask_for_renewal
 from proxy.config import Config, KeyPool, Route, Upstream
 from proxy.shared_state.backend_feed import BackendFeed
 from proxy.shared_state.breaker import Breaker, Guard, StoreUnavailable
@@ -29,6 +30,7 @@ from proxy.shared_state.meter_store import MeterStore
 from proxy.shared_state.questions import EXPLAIN, LATEST, LISTEN, QuestionFeed
 from proxy.shared_state.reporter import Reported, Reporter
 from proxy.shared_state.tasks import end
+from proxy.shared_state.tls_feed import TlsFeed
 from proxy.tallies import DIRECTORY
 
 log = logging.getLogger("relaygate")
@@ -88,6 +90,7 @@ class Link:
         self._meter_store = MeterStore(self._client, self._guard)
         self._meter = worker.gate.share(self._meter_store, worker.name)
         self._questions = QuestionFeed(self._client, self._guard, handlers)
+        self._tls_feed = TlsFeed(self._client, self._guard, ask_for_renewal) if worker.certificate else None
         self._tasks: list[asyncio.Task[None]] = []
 
     def _use(self, routes: dict[str, Route], key_pool: KeyPool, upstreams: dict[str, Upstream]) -> None:
@@ -118,6 +121,7 @@ class Link:
                 self._questions.follow(),
                 self._meter.run(),
                 bring_lines(self._client, self._guard, self._worker.live_log),
+                *([] if self._tls_feed is None else [self._tls_feed.follow()]),
             )
         ]
 

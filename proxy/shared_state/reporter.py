@@ -42,6 +42,7 @@ class Reported(Protocol):
 
     name: str
     started_s: float
+    certificate: str
     tallies: Tallies | None
     summary: bytes | None
 
@@ -115,6 +116,7 @@ class Reporter:
             in_flight=worker.in_flight,
             memory_bytes=memory_bytes(),
             unsent=0 if worker.tallies is None else worker.tallies.unsent,
+            tls=worker.certificate,
         )
         await self._guard.call(lambda: self._client.hset(WORKERS, worker.name, encode_state(state)))  # type: ignore[arg-type,return-value,unused-ignore]
 

@@ -11,7 +11,8 @@ class WorkerState(msgspec.Struct, frozen=True):
 
     Times are Unix time, by its machine's clock; `time_s` changes with each beat. `configuration` is the published
     version in use, 0 before the first; `memory_bytes` its resident set; `unsent` how many requests it has counted that
-    Redis has not confirmed.
+    Redis has not confirmed; `tls` the SHA-256, in hexadecimal, of the certificate that its clients are shown, empty
+    where it listens without TLS.
     """
 
     name: str
@@ -24,6 +25,7 @@ class WorkerState(msgspec.Struct, frozen=True):
     in_flight: int
     memory_bytes: int
     unsent: int
+    tls: str = ""
 
 
 _encoder = msgspec.msgpack.Encoder()

@@ -3,12 +3,15 @@
 Idle connections live for one second here, so retired workers end three seconds after their last request of HTTP/1.1.
 """
 
+import asyncio
+import contextlib
 import os
 import shutil
 import signal
 import ssl
 import subprocess
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,16 +22,21 @@ from cryptography.x509 import load_pem_x509_certificate
 from cryptography.x509.base import CertificateBuilder
 
 from loadtests.fake_upstream import UpstreamInThread
+from proxy.config import ListenerTls
+from proxy.listener_tls import LoadedTls
+from proxy.shared_state.keys import RELOAD_TLS, RELOAD_TLS_CHANNEL, WORKERS
+from proxy.shared_state.worker_state import decode_state
 from tests.end_to_end.asking import sse
 from tests.end_to_end.certificates import Certificates, Pair
 from tests.end_to_end.harness import RelayFarm, program
 from tests.end_to_end.load import Load, closes, worker_of
 from tests.end_to_end.process_tree import is_alive
-from tests.end_to_end.raw_client import BodyEnd, request_bytes
+from tests.end_to_end.raw_client import BodyEnd, RawClient, request_bytes
 from tests.end_to_end.relay_process import Relay
 from tests.end_to_end.waiting import eventually
 from tests.end_to_end.websocket_frames import TEXT, WebSocketClient
 from tests.end_to_end.websocket_upstream import WebSocketUpstream
+from tests.redis_servers import EMBEDDED, connected, redis_at
 
 ENOUGH = 100
 """Answers that a load must have had before and after the event under test."""
@@ -55,12 +63,20 @@ Start = Callable[..., Relay]
 
 @pytest.fixture(name="start")
 def fixture_start(farm: RelayFarm, certificates: Certificates, upstream: UpstreamInThread, pair: Pair) -> Start:
-    def start(workers: int = 2, protocol: str = "http/1.1", header_timeout_s: float = 1, **routes: str) -> Relay:
+    def start(
+        workers: int = 2,
+        protocol: str = "http/1.1",
+        header_timeout_s: float = 1,
+        redis: str | None = None,
+        **routes: str,
+    ) -> Relay:
         configuration: dict[str, Any] = {
             "server": {"workers": workers, "header_timeout_s": header_timeout_s, "drain_timeout_s": 10},
             "tls": {"certificate": str(pair.certificate), "key": str(pair.key)},
             "routes": {"/up": upstream.url, **{f"/{name}": target for name, target in routes.items()}},
         }
+        if redis is not None:
+            configuration["redis"] = {"url": redis}
         return farm.start(configuration, certificates.client_tls(protocol))
 
     return start
@@ -187,6 +203,99 @@ def test_retired_workers_drain_with_the_others(
         client.read_body(response)
         assert (response.body.count(b"\n\n"), response.end) == (30, BodyEnd.COMPLETE)
     farm.stop(relay)
+
+
+@pytest.fixture(name="redis", scope="module")
+def fixture_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with redis_at(EMBEDDED, tmp_path_factory.mktemp("redis")) as url:
+        yield url
+
+
+@contextlib.contextmanager
+def nothing_lost(relay: Relay) -> Iterator[None]:
+    """Clients of all kinds, and none of them without its answer: each new connection is a handshake too. One that is
+    open before goes on where it is."""
+    load = Load(relay, "/up/echo", clients=4, passers_by=3)
+    with load.running(), relay.client() as streaming:
+        streaming.send(request_bytes("GET", "/up" + sse(events=10_000, interval_ms=20)))
+        answering = worker_of(streaming.read_head())
+        eventually(lambda: load.answered > ENOUGH)
+        yield
+        eventually(lambda before=load.answered: load.answered > before + ENOUGH)  # type: ignore[misc]
+        eventually(lambda: answering not in load.workers.values(), what="clients' moving on")
+        eventually(lambda: waited_for_more(streaming), what="the next event of the stream")
+    assert load.failures == []
+
+
+def waited_for_more(client: RawClient) -> bool:
+    """Tells whether what it reads had still to come."""
+    began_s = time.monotonic()
+    return bool(client.socket.recv(65536)) and time.monotonic() - began_s > 0.005
+
+
+def test_files_that_change_are_taken_by_themselves_and_no_handshake_fails(
+    farm: RelayFarm, certificates: Certificates, start: Start, pair: Pair
+) -> None:
+    """The certificate first, its key some time later, as a slow hand writes them."""
+    relay = start(header_timeout_s=LOADED_S)
+    renewed = certificates.issue("by-itself", "127.0.0.1")
+    with nothing_lost(relay):
+        shutil.copyfile(renewed.certificate, pair.certificate)
+        eventually(lambda: "not reloaded" in relay.output())
+        assert serial_shown(relay) == serial_of(certificates.good)
+        shutil.copyfile(renewed.key, pair.key)
+        eventually(lambda: serial_shown(relay) == serial_of(renewed), 20)
+    assert relay.output().count("not reloaded") == 1
+    assert relay.output().count("certificate reloaded") == 1
+    farm.stop(relay)
+
+
+def test_a_reload_that_is_wanted_through_redis_is_done_once_and_no_handshake_fails(
+    farm: RelayFarm, certificates: Certificates, start: Start, pair: Pair, redis: str
+) -> None:
+    """At once, and though the files look as before. Each worker says which certificate it shows."""
+    level(pair)
+    relay = start(header_timeout_s=LOADED_S, redis=redis)
+    eventually(lambda: shown_by(redis, workers_of(relay)) == {fingerprint(certificates.good)})
+    renewed = certificates.issue("wanted", "127.0.0.1")
+    old = workers_of(relay)
+    with nothing_lost(relay):
+        put(renewed, pair)
+        level(pair)
+        asyncio.run(want_reload(redis))
+        eventually(lambda: serial_shown(relay) == serial_of(renewed), 20)
+        eventually(lambda: shown_by(redis, workers_of(relay) - old) == {fingerprint(renewed)})
+    assert relay.output().count("certificate reloaded") == 1
+    assert len(workers_of(relay) - old) == 2
+    farm.stop(relay)
+
+
+def level(pair: Pair) -> None:
+    """Makes the files as long and as old as they always are, so that nobody sees from without that they are others."""
+    for file in (pair.certificate, pair.key):
+        file.write_bytes(file.read_bytes().rstrip().ljust(4096, b"\n"))
+        os.utime(file, (1, 1))
+
+
+def fingerprint(pair: Pair) -> str:
+    return LoadedTls(ListenerTls(certificate=str(pair.certificate), key=str(pair.key))).fingerprint
+
+
+async def want_reload(redis: str) -> None:
+    async with connected(redis) as client:
+        await client.publish(RELOAD_TLS_CHANNEL, await client.incr(RELOAD_TLS))
+
+
+def shown_by(redis: str, pids: set[int]) -> set[str]:
+    """The fingerprints that these workers say they show; empty as long as one has not said anything."""
+
+    async def said() -> list[bytes]:
+        async with connected(redis) as client:
+            found: Any = await client.hgetall(WORKERS)  # type: ignore[misc,unused-ignore]
+            return list(found.values())
+
+    states = [state for state in map(decode_state, asyncio.run(said())) if state.pid in pids]
+    return {state.tls for state in states} if len(states) == len(pids) else set()
 
 
 def spoil(certificates: Certificates, pair: Pair, how: str) -> None:

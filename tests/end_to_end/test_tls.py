@@ -3,6 +3,7 @@
 import socket
 import ssl
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -85,6 +86,18 @@ def test_tls_versions_of_today_are_spoken(secure: Relay, certificates: Certifica
         assert wire.version() == {"TLSv1_2": "TLSv1.2", "TLSv1_3": "TLSv1.3"}[version.name]
 
 
+def test_an_older_version_than_the_oldest_that_is_wanted_is_refused(
+    farm: RelayFarm, certificates: Certificates
+) -> None:
+    context = certificates.client_tls()
+    with farm.running({"tls": listener(certificates) | {"min_version": "1.3"}, "routes": {}}, context) as relay:
+        context.maximum_version = ssl.TLSVersion.TLSv1_2
+        with pytest.raises(ssl.SSLError, match="PROTOCOL_VERSION"):
+            relay.get("/healthz")
+        context.maximum_version = ssl.TLSVersion.TLSv1_3
+        assert relay.get("/healthz").status == 200
+
+
 def test_streams_and_uploads_cross_the_tls_listener(secure: Relay, seen: Seen) -> None:
     body = pattern_slice(0, 500_000)
     assert secure.request("POST", "/up/echo", [], body).json()["body_bytes"] == 500_000
@@ -132,6 +145,23 @@ def test_client_certificates_are_asked_for_where_a_ca_is_configured(
         assert not seen.all()
         relay.client_tls = known
         assert relay.get("/healthz").status == 200
+
+
+def test_client_certificates_that_are_optional_are_good_or_absent(
+    farm: RelayFarm, certificates: Certificates, tmp_path: Path
+) -> None:
+    tls = listener(certificates) | {"client_ca": str(certificates.ca), "client_certificates": "optional"}
+    strangers = Certificates(tmp_path).client
+    with farm.running({"tls": tls, "routes": {}}, certificates.client_tls()) as relay:
+        for pair in (certificates.client, None, strangers):
+            relay.client_tls = certificates.client_tls()
+            if pair is not None:
+                relay.client_tls.load_cert_chain(pair.certificate, pair.key)
+            if pair is strangers:
+                with pytest.raises((ssl.SSLError, ConnectionError, ClosedEarlyError)):
+                    relay.get("/healthz")
+            else:
+                assert relay.get("/healthz").status == 200
 
 
 @pytest.mark.parametrize("prefix", ["/tls", "/tls-named", "/tls-unverified", "/mutual"])

@@ -11,6 +11,7 @@ import resource
 import signal
 import time
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,8 +19,11 @@ from granian.constants import HTTPModes
 
 from loadtests.processes import free_port
 from proxy import worker_group
+from proxy.config import ListenerTls
 from proxy.granian_worker import FROM_PARENT
-from proxy.worker_group import Listener, Starting, WorkerGroup
+from proxy.listener_tls import LoadedTls
+from proxy.worker_group import Listener, Starting, Wakeup, WorkerGroup
+from tests.end_to_end.certificates import Certificates, Pair
 
 LISTENER = Listener(HTTPModes.http1, 100, 30.0, None)
 
@@ -102,6 +106,110 @@ def test_what_workers_are_started_with_is_granians_to_know() -> None:
     assert parent.http1_settings is not None
     assert parent.http1_settings.header_read_timeout == 30_000
     assert parent.ssl_ctx[0] is False
+
+
+# ---- the main loop and the certificate -------------------------------------------------------------------------------
+
+
+def test_the_main_loop_does_what_it_is_given_and_looks_round_when_it_rests(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker_group, "LOOK_S", 0.01)
+    done: list[str] = []
+
+    def rest() -> None:
+        done.append("rest")
+        wakeup.set()
+
+    wakeup = Wakeup(rest)
+    wakeup.do(lambda: done.append("task"))
+    wakeup.set()
+    wakeup.wait()
+    assert done == ["task"]
+    wakeup.wait()
+    assert done == ["task", "rest"]
+
+
+class Renewing(Group):
+    """Notes with which certificates its workers would be replaced."""
+
+    def __init__(self, listener: Listener, *, starts: bool = True) -> None:
+        super().__init__()
+        self._use(listener)
+        self._watch(listener)
+        self.replaced: list[str] = []
+        self._starts = starts
+
+    def replace(self, listener: Listener) -> bool:
+        assert listener.tls is not None
+        self.replaced.append(listener.tls.fingerprint)
+        if self._starts:
+            self._use(listener)
+            self._watch(listener)
+        return self._starts
+
+
+@pytest.fixture(name="certificates", scope="module")
+def fixture_certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    return Certificates(tmp_path_factory.mktemp("certificates"))
+
+
+@pytest.fixture(name="pair")
+def fixture_pair(certificates: Certificates, tmp_path: Path) -> Pair:
+    return put(certificates.good, Pair(tmp_path / "live.pem", tmp_path / "live.key"))
+
+
+def put(source: Pair, place: Pair) -> Pair:
+    place.certificate.write_bytes(source.certificate.read_bytes())
+    place.key.write_bytes(source.key.read_bytes())
+    return place
+
+
+def made_of(pair: Pair) -> Listener:
+    return LISTENER._replace(tls=LoadedTls(ListenerTls(certificate=str(pair.certificate), key=str(pair.key))))
+
+
+def test_a_certificate_that_somebody_wants_reloaded_is_taken_at_once_and_once(
+    certificates: Certificates, pair: Pair, caplog: pytest.LogCaptureFixture
+) -> None:
+    """However many ask: all workers of a parent do."""
+    caplog.set_level(logging.INFO)
+    parent = Renewing(made_of(pair))
+    parent._renew()
+    assert parent.replaced == []
+    put(certificates.client, pair)
+    for _ in range(3):
+        parent._renew()
+        parent._look()
+    fingerprint = LoadedTls(ListenerTls(certificate=str(pair.certificate), key=str(pair.key))).fingerprint
+    assert parent.replaced == [fingerprint]
+    assert [record.getMessage() for record in caplog.records] == [f"certificate reloaded: SHA-256 {fingerprint}"]
+
+
+def test_a_certificate_that_somebody_wants_reloaded_and_is_none_is_told(
+    pair: Pair, caplog: pytest.LogCaptureFixture
+) -> None:
+    parent = Renewing(made_of(pair))
+    pair.key.unlink()
+    parent._renew()
+    assert parent.replaced == []
+    assert [record.levelno for record in caplog.records] == [logging.ERROR]
+
+
+def test_one_that_no_worker_starts_with_is_not_tried_again(
+    certificates: Certificates, pair: Pair, caplog: pytest.LogCaptureFixture
+) -> None:
+    parent = Renewing(made_of(pair), starts=False)
+    put(certificates.client, pair)
+    for _ in range(4):
+        parent._look()
+    assert len(parent.replaced) == 1
+    assert [record.levelno for record in caplog.records] == [logging.ERROR]
+
+
+def test_in_clear_text_there_is_nothing_to_reload(caplog: pytest.LogCaptureFixture) -> None:
+    parent = Renewing(LISTENER)
+    parent._renew()
+    parent._look()
+    assert (parent.replaced, caplog.records) == ([], [])
 
 
 # ---- signals --------------------------------------------------------------------------------------------------------

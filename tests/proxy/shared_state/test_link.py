@@ -12,6 +12,7 @@ import pytest
 from loadtests.processes import free_port
 from proxy.config import Config, ConfigError, KeyPool, Redis, Route, Upstream
 from proxy.metering.gate import Gate
+from proxy.shared_state import link as link_module
 from proxy.shared_state import published
 from proxy.shared_state.backend_health import BackendHealth, write_health
 from proxy.shared_state.bans import BanStore
@@ -26,6 +27,8 @@ from proxy.shared_state.keys import (
     CONFIG_VERSION,
     EVENTS,
     LIVE_LOG_CHANNEL,
+    RELOAD_TLS,
+    RELOAD_TLS_CHANNEL,
     WORKERS,
 )
 from proxy.shared_state.link import FIRST_ANSWER_S, Link
@@ -48,6 +51,7 @@ class Linked:
 
     name = "worker"
     started_s = 1.5
+    certificate = ""
     in_flight = 0
     tallies: Tallies | None = None
     summary: bytes | None = None
@@ -142,6 +146,28 @@ def test_it_says_which_version_its_worker_uses_while_it_lives(url: str, tmp_path
     publish(url, 9, A)
     play(url, tmp_path, story)
     assert asyncio.run(version()) == 0
+
+
+def test_who_shows_a_certificate_has_it_reloaded_when_somebody_wants_that(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[bool] = []
+    monkeypatch.setattr(link_module, "ask_for_renewal", lambda: asked.append(True))
+    worker = Linked(lambda _: None)
+    worker.certificate = "5ha"
+
+    async def story(_: Link) -> None:
+        async with connected(url) as client:
+
+            async def has_asked() -> bool:
+                number = await client.incr(RELOAD_TLS)  # the first that is read is none
+                await client.publish(RELOAD_TLS_CHANNEL, number)
+                return bool(asked)
+
+            await until(has_asked)
+
+    publish(url, 1, A)
+    play_of(url, tmp_path, worker, story)
 
 
 def test_without_redis_it_begins_with_the_last_good(tmp_path: Path) -> None:

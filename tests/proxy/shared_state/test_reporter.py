@@ -35,6 +35,7 @@ class Told:
     def __init__(self, directory: Path, name: str = "worker") -> None:
         self.name = name
         self.started_s = 1.5
+        self.certificate = "5ha"
         self.tallies: Tallies | None = Tallies.open(directory, name, self.started_s)
         self.summary: bytes | None = None
         self.wants_summary = False
@@ -115,6 +116,7 @@ def test_a_beat_tells_that_the_worker_lives_and_what_it_has_counted(url: str, tm
                 in_flight=3,
                 memory_bytes=state.memory_bytes,
                 unsent=0,
+                tls="5ha",
             )
             assert before_s <= state.time_s <= time.time()
             assert 5_000_000 < state.memory_bytes < 10_000_000_000

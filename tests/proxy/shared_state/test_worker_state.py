@@ -12,6 +12,12 @@ def test_it_comes_back_as_it_was() -> None:
     assert decode_state(encode_state(STATE)) == STATE
 
 
+def test_what_an_older_version_leaves_out_is_empty() -> None:
+    said = msgspec.structs.asdict(STATE)
+    del said["tls"]
+    assert decode_state(msgspec.msgpack.encode(said)) == STATE
+
+
 def test_what_a_newer_version_adds_is_passed_over() -> None:
     data = msgspec.msgpack.encode(msgspec.structs.asdict(STATE) | {"more": 1})
     assert decode_state(data) == STATE
