@@ -17,7 +17,7 @@ from typing import Any, NamedTuple, NoReturn
 import msgspec
 
 from proxy import settings
-from proxy.config import Access, Config, ConfigError, Route, lacks_api_key, leads_to
+from proxy.config import Access, Config, ConfigError, Route, leads_to, warnings_of
 from proxy.rules.tiers import unknown_groups
 from proxy.sources import structs
 from proxy.version import VERSION
@@ -93,7 +93,7 @@ def start(_options: Options, load: Callable[[], Config]) -> int:
 def check(_options: Options, load: Callable[[], Config]) -> int:
     config = load()
     sys.stdout.write(report(config))
-    if warning := lacks_api_key(config.routes, config.credentials):
+    for warning in warnings_of(config.routes, config.upstreams, config.credentials):
         sys.stderr.write(f"relaygate: warning: {warning}\n")
     return 0
 

@@ -593,6 +593,11 @@ class Config(Struct, frozen=True, kw_only=True):
 NAMED_MAX = 5
 
 
+def warnings_of(routes: Mapping[str, Route], upstreams: Mapping[str, Upstream], credentials: Credentials) -> list[str]:
+    """Returns lines about what is no mistake in the settings, but may not be what somebody wants."""
+    return [line for line in (lacks_api_key(routes, credentials), unverified(routes, upstreams)) if line]
+
+
 def lacks_api_key(routes: Mapping[str, Route], credentials: Credentials) -> str:
     """Returns a line that names the routes which want the fixed credential where there is none; else nothing.
 
@@ -603,12 +608,26 @@ def lacks_api_key(routes: Mapping[str, Route], credentials: Credentials) -> str:
     wanting = sorted(prefix for prefix, route in routes.items() if route.credential is CredentialSource.FIXED)
     if not wanting:
         return ""
-    named = ", ".join(wanting[:NAMED_MAX])
-    more = len(wanting) - NAMED_MAX
-    which = f"{named} and {more} more" if more > 0 else named
+    which = first_of(wanting)
     return f"credentials.api_key is not set: requests of {which} (credential: fixed) are answered with 503"
 
 
 def leads_to(route: Route) -> str:
     """Returns where a route leads, to be read: its target, or `upstream NAME` with its base behind."""
     return route.target if route.upstream is None else f"upstream {route.upstream}{route.base}"
+
+
+def unverified(routes: Mapping[str, Route], upstreams: Mapping[str, Upstream]) -> str:
+    """Returns a line that names the routes and upstreams whose certificates nobody checks; else nothing."""
+    named = [f"upstream {name}" for name, upstream in sorted(upstreams.items()) if not upstream.tls.verify]
+    named += sorted(prefix for prefix, route in routes.items() if not route.tls.verify)
+    if not named:
+        return ""
+    return f"tls.verify is false: whoever is on the way can read and answer requests of {first_of(named)}"
+
+
+def first_of(names: list[str]) -> str:
+    """Returns the first few names, and how many more there are."""
+    more = len(names) - NAMED_MAX
+    named = ", ".join(names[:NAMED_MAX])
+    return f"{named} and {more} more" if more > 0 else named

@@ -18,7 +18,7 @@ from granian.constants import HTTPModes
 
 from proxy import logs
 from proxy.app import Relay
-from proxy.config import Config, ConfigError, HttpVersions, ListenerTls, lacks_api_key
+from proxy.config import Config, ConfigError, HttpVersions, ListenerTls, warnings_of
 from proxy.listener_tls import LoadedTls
 from proxy.worker_group import Listener, WorkerGroup
 
@@ -96,7 +96,7 @@ class ProcessGroup(WorkerGroup):
         self._tell(signal.SIGHUP, self._retired)  # their clients on HTTP/2 may ask for long
         if fixed_at_start(before) != fixed_at_start(config):
             log.warning("host, port, workers, log_level and tracing take effect at the next start")
-        warn_of(config)
+        warn_of(config, before)
 
 
 def run(config: Config, reload: Callable[[], Config]) -> int:
@@ -110,10 +110,13 @@ def run(config: Config, reload: Callable[[], Config]) -> int:
     return 0
 
 
-def warn_of(config: Config) -> None:
-    """Says what is no mistake in the settings, but will not do what they say."""
-    if warning := lacks_api_key(config.routes, config.credentials):
-        log.warning(warning)
+def warn_of(config: Config, before: Config | None = None) -> None:
+    """Says what is no mistake in the settings, but may not be what somebody wants; what it was `before` has been
+    said."""
+    said = [] if before is None else warnings_of(before.routes, before.upstreams, before.credentials)
+    for warning in warnings_of(config.routes, config.upstreams, config.credentials):
+        if warning not in said:
+            log.warning(warning)
 
 
 def raise_descriptor_limit(connections_max: int) -> None:

@@ -19,7 +19,7 @@ import msgspec
 
 from proxy.access_log import AccessLog
 from proxy.client_sockets import ClientSockets
-from proxy.config import Config, OnClientGone, Route, Upstream, lacks_api_key
+from proxy.config import Config, OnClientGone, Route, Upstream, warnings_of
 from proxy.config import KeyPool as KeyPoolSettings
 from proxy.errors import NOT_READY
 from proxy.exchange import Exchange
@@ -84,7 +84,7 @@ class Worker:
         self._reload = reload
         self._published: dict[str, Route] | None = None
         self._published_upstreams: dict[str, Upstream] = {}
-        self._warned = ""
+        self._warned: list[str] = []
         """Of what in the published routes, last."""
         self._ids = itertools.count()
         self._id_prefix = self.name.encode()
@@ -119,10 +119,16 @@ class Worker:
         self._compile(self._config, routes, upstreams)
         self._published, self._published_upstreams = routes, upstreams
         self.key_pool.use(key_pool)
-        warning = lacks_api_key(routes, self._config.credentials)
-        if warning and warning not in (self._warned, lacks_api_key(self._config.routes, self._config.credentials)):
-            log.warning(warning)  # of the settings' own routes the parent does
-        self._warned = warning
+        self._warn(warnings_of(routes, upstreams, self._config.credentials))
+
+    def _warn(self, warnings: list[str]) -> None:
+        """Says of published routes what has not been said; of the settings' own ones the parent does."""
+        config = self._config
+        said = [*self._warned, *warnings_of(config.routes, config.upstreams, config.credentials)]
+        for warning in warnings:
+            if warning not in said:
+                log.warning(warning)
+        self._warned = warnings
 
     def explain(self, request_id: bytes) -> bytes | None:
         """Returns what is known of a request, in JSON; None where that is nothing."""

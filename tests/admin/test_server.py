@@ -129,7 +129,7 @@ def shown(admin: Admin) -> bytes:
     return ssl.get_server_certificate(("127.0.0.1", admin.port)).encode()
 
 
-def test_a_renewed_certificate_is_used_after_sighup_and_a_bad_one_is_not(
+def test_a_renewed_certificate_is_used_after_sighup_or_by_itself_and_a_bad_one_is_not(
     certificates: Certificates, tmp_path: Path
 ) -> None:
     """Under the same names, and a connection that is kept loses nothing."""
@@ -150,6 +150,8 @@ def test_a_renewed_certificate_is_used_after_sighup_and_a_bad_one_is_not(
         eventually(lambda: "not reloaded" in admin.output())
         assert shown(admin) in renewed.certificate.read_bytes()
         assert descendants(admin.process.pid) <= before
+        shutil.copyfile(certificates.good.key, pair.key)
+        eventually(lambda: shown(admin) in certificates.good.certificate.read_bytes(), 20)
 
 
 def put(source: Pair, place: Pair) -> None:

@@ -172,6 +172,11 @@ def test_an_https_upstream_is_reached_as_configured(relay: Relay, prefix: str) -
     assert response.json()["body_bytes"] == 5
 
 
+def test_an_https_upstream_that_nobody_checks_is_told_of_once(relay: Relay) -> None:
+    (line,) = [line for line in relay.output().splitlines() if "tls.verify is false" in line]
+    assert line.endswith("requests of /tls-unverified")
+
+
 def test_c64_what_is_not_verified_gets_no_byte_of_a_request(
     relay: Relay, misnamed_upstream: UpstreamInThread, expired_upstream: UpstreamInThread
 ) -> None:

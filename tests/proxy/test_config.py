@@ -14,8 +14,11 @@ from proxy.config import (
     ModelPrice,
     Route,
     Server,
+    Upstream,
     UpstreamTls,
     lacks_api_key,
+    unverified,
+    warnings_of,
 )
 
 
@@ -80,6 +83,30 @@ def test_routes_without_the_key_that_they_want_are_named(routes: dict[str, Route
     line = lacks_api_key(routes, Credentials())
     assert (named in line) if named else line == ""
     assert lacks_api_key(routes, Credentials(api_key="k")) == ""
+
+
+UNVERIFIED = UpstreamTls(verify=False)
+
+
+@pytest.mark.parametrize(
+    ("routes", "upstreams", "named"),
+    [
+        ({"/a": Route(target="https://a")}, {"b": Upstream()}, None),
+        ({"/a": Route(target="https://a", tls=UNVERIFIED)}, {}, "requests of /a"),
+        ({"/a": Route(upstream="b")}, {"b": Upstream(tls=UNVERIFIED)}, "requests of upstream b"),
+        (
+            {f"/{number}": Route(target="https://a", tls=UNVERIFIED) for number in range(6)},
+            {"b": Upstream(tls=UNVERIFIED)},
+            "requests of upstream b, /0, /1, /2, /3 and 2 more",
+        ),
+    ],
+)
+def test_whose_certificates_nobody_checks_is_named(
+    routes: dict[str, Route], upstreams: dict[str, Upstream], named: str | None
+) -> None:
+    line = unverified(routes, upstreams)
+    assert line.endswith(named) if named else line == ""
+    assert warnings_of(routes, upstreams, Credentials()) == ([line] if named else [])
 
 
 def test_an_error_is_one_printable_line() -> None:

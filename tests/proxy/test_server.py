@@ -24,6 +24,7 @@ from proxy.config import (
     LogLevel,
     Route,
     Server,
+    UpstreamTls,
 )
 from proxy.server import (
     BACKPRESSURE_MARGIN,
@@ -211,6 +212,17 @@ def test_a_reload_says_which_route_has_not_the_key_that_it_wants(caplog: pytest.
     Told(lambda: Config(routes={"/a": fixed}))._reload()
     assert [record.levelno for record in caplog.records] == [logging.WARNING]
     assert "requests of /a" in caplog.text
+
+
+def test_whose_certificates_nobody_checks_is_said_when_that_begins(caplog: pytest.LogCaptureFixture) -> None:
+    """Not at each reload after it."""
+    lax = Route(target="https://a", tls=UpstreamTls(verify=False))
+    configs = iter([Config(routes={"/a": lax}), Config(routes={"/a": lax, "/b": Route(target="http://b")})])
+    parent = Told(lambda: next(configs))
+    for _ in range(2):
+        parent._reload()
+    (line,) = caplog.records
+    assert (line.levelno, line.getMessage().endswith("requests of /a")) == (logging.WARNING, True)
 
 
 def test_a_reload_says_what_it_cannot_change(caplog: pytest.LogCaptureFixture) -> None:

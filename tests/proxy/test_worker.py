@@ -234,6 +234,18 @@ def test_published_upstreams_stand_in_for_the_files_and_over_a_reload_of_it(monk
     assert len(compiled) == 5
 
 
+def test_a_published_route_whose_upstream_nobody_checks_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    async def dialogue() -> None:
+        worker = worker_of(Config())
+        worker.use_routes({"/lax": Route(target="https://a.example", tls=UpstreamTls(verify=False))}, KeyPool(), {})
+        worker.close()
+
+    play(dialogue)
+    (line,) = caplog.records
+    assert line.getMessage().startswith("tls.verify is false")
+    assert line.getMessage().endswith("requests of /lax")
+
+
 def test_no_published_routes_are_no_routes() -> None:
     async def dialogue() -> None:
         config = config_with(a="http://a.example")
