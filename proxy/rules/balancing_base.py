@@ -86,7 +86,7 @@ def observe(member: Member, latency_s: float, now_s: float) -> None:
     latency_s = max(latency_s, LATENCY_MIN_S)
     if member.latency_s:
         kept = exp(min(member.latency_at_s - now_s, 0.0) / LATENCY_TIME_CONSTANT_S)
-        latency_s += (member.latency_s - latency_s) * kept
+        latency_s = member.latency_s * kept + latency_s * (1.0 - kept)
     member.latency_s = latency_s
     member.latency_at_s = member.latency_tried_s = now_s
 

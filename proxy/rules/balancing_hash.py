@@ -1,14 +1,14 @@
 """The choice of the same member for the same address, for as long as it is usable.
 
-Weighted rendezvous hashing (Thaler and Ravishankar, 1998; Schindelhauer and Schomaker, 2005, with weights): each member draws a
-number for each client, whose odds to be the best are those of its weight, and the client goes to the best one that is
-usable. So who leaves gives up its own clients alone, in proportion to all others; who comes takes its share alone; one
+Weighted rendezvous hashing (Thaler and Ravishankar, 1998; with weights Schindelhauer and Schomaker, 2005): for each
+client each member draws a number, whose odds to be the best go by weight, and the client goes to the best member that
+is usable. So who leaves gives up its own clients alone, to all others by weight; who comes takes its share alone; one
 that is not usable for a while has its own clients again afterwards. All of it follows from ids and weights, so all
-workers agree, after a restart too.
+workers agree, and do after a restart.
 
-Clients are taken together in slots, by CRC-32 of the address; it spreads addresses of one network as well as BLAKE2 does
-and costs 0.2 µs. What members draw for a slot is looked at when its first client comes. That slots are few is what makes
-shares of members uneven: by 1 % among three, 8 % among a hundred (the square root of (members - 1) / SLOTS).
+Clients are taken together in slots, by CRC-32 of the address: it spreads the addresses of a network as evenly as
+BLAKE2 does, and costs 0.2 µs. What members draw for a slot is looked at when its first client comes. With so many
+slots, the shares of three members are 1 % off, and those of a hundred 8 %: the square root of (members - 1) / SLOTS.
 """
 
 from collections.abc import Callable, Sequence

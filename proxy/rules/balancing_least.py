@@ -68,7 +68,7 @@ class Performance:
     def choose(self, usable: Sequence[Member], address: str) -> Member:  # noqa: ARG002 - one for all clients
         chosen, least, equals = usable[0], inf, 1
         for member in usable:
-            # Divided first: a division rounds 3 / 300 and 1 / 100 to the same, but 0.7 * 3 / 300 is less than 0.7 / 100.
+            # Divided first: 3 / 300 and 1 / 100 round to the same, but 0.7 * 3 / 300 is less than 0.7 * 1 / 100.
             active = (member.running + member.elsewhere) / (member.weight * member.share)
             load = 0.7 * active + 30.0 * member.util
             if load < least:

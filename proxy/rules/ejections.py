@@ -132,7 +132,7 @@ def ejected_max(share_max: float, members: int) -> int:
 
 def slow_start_share(since_s: float, now_s: float, slow_start_s: float) -> float:
     """Returns the share of its weight that a member has which came back at `since_s`: from a tenth, steadily, to 1."""
-    gone_s = now_s - since_s
+    gone_s = max(now_s - since_s, 0.0)
     if gone_s >= slow_start_s:
         return 1.0
-    return max(SHARE_AT_FIRST, SHARE_AT_FIRST + (1.0 - SHARE_AT_FIRST) * gone_s / slow_start_s)
+    return SHARE_AT_FIRST + (1.0 - SHARE_AT_FIRST) * gone_s / slow_start_s

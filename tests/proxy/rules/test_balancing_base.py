@@ -1,0 +1,94 @@
+"""When a member is full, what its latency is taken to be, and how busy its report makes it."""
+
+from math import exp, isclose
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from proxy.rules.balancing_base import LATENCY_MIN_S, Member, observe, util_of
+from tests.members import member
+
+
+@pytest.mark.parametrize(
+    ("connections_max", "running", "elsewhere", "full"),
+    [
+        (2, 0, 0, False),
+        (2, 1, 0, False),
+        (2, 2, 0, True),
+        (2, 1, 1, True),
+        (2, 0, 3, True),
+        (1000, 999, 0, False),
+        (0, 10**6, 10**6, False),
+        (-1, 10**6, 0, False),
+    ],
+)
+def test_who_has_as_many_as_it_may_is_full(connections_max: int, running: int, elsewhere: int, full: bool) -> None:  # noqa: FBT001 - a table
+    one = Member("a", connections_max=connections_max)
+    one.running, one.elsewhere = running, elsewhere
+    assert one.full is full
+
+
+@pytest.mark.parametrize(
+    ("cpu_usage", "memory_usage", "load_avg_1", "util"),
+    [
+        (0.0, 0.0, 0.0, 0.0),
+        (100.0, 0.0, 0.0, 0.4),
+        (0.0, 100.0, 0.0, 0.4),
+        (0.0, 0.0, 1.0, 0.2),
+        (50.0, 25.0, 0.5, 0.4),
+        (45.2, 67.8, 2.1, 0.872),
+        (100.0, 100.0, 1.0, 1.0),
+        (100.0, 100.0, 64.0, 1.0),
+        (0.0, 0.0, 5.0, 1.0),
+        (-1.0, -1.0, -1.0, 0.0),
+        (800.0, 0.0, 0.0, 1.0),
+    ],
+)
+def test_util_by_the_formula(cpu_usage: float, memory_usage: float, load_avg_1: float, util: float) -> None:
+    assert isclose(util_of(cpu_usage, memory_usage, load_avg_1), util, abs_tol=1e-12)
+
+
+def test_a_first_latency_is_taken_as_it_is() -> None:
+    one = member()
+    observe(one, 0.25, 100.0)
+    assert (one.latency_s, one.latency_at_s, one.latency_tried_s) == (0.25, 100.0, 100.0)
+
+
+def test_after_ten_seconds_the_old_latency_counts_a_third() -> None:
+    one = member()
+    observe(one, 1.0, 100.0)
+    observe(one, 0.0, 110.0)
+    assert isclose(one.latency_s, exp(-1), rel_tol=1e-5)
+
+
+def test_a_long_silence_leaves_nothing_of_the_old_one() -> None:
+    one = member()
+    observe(one, 60.0, 100.0)
+    observe(one, 0.01, 300.0)
+    assert isclose(one.latency_s, 0.01, rel_tol=1e-4)
+
+
+@given(st.integers(1, 2000))
+def test_it_makes_no_difference_how_many_requests_tell_the_same(a_second: int) -> None:
+    one = member()
+    observe(one, 1.0, 0.0)
+    for number in range(1, a_second + 1):
+        observe(one, 0.2, number / a_second)
+    assert isclose(one.latency_s, 0.2 + 0.8 * exp(-0.1), rel_tol=1e-9)
+
+
+def test_a_known_latency_is_never_0_which_is_not_known() -> None:
+    one = member()
+    observe(one, 0.0, 1.0)
+    assert one.latency_s == LATENCY_MIN_S
+
+
+@given(st.lists(st.tuples(st.floats(0, 100), st.floats(0, 60)), min_size=1))
+def test_the_average_lies_between_what_was_observed(observed: list[tuple[float, float]]) -> None:
+    one, now_s = member(), 0.0
+    for latency_s, later_s in observed:
+        now_s += later_s
+        observe(one, latency_s, now_s)
+    latencies = [max(latency_s, LATENCY_MIN_S) for latency_s, _ in observed]
+    assert min(latencies) * (1 - 1e-9) <= one.latency_s <= max(latencies) * (1 + 1e-9)
