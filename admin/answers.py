@@ -205,6 +205,18 @@ DESCRIPTIONS = {
 }
 
 
+def unavailable(message: str) -> Refusal:
+    return Refusal(503, UNAVAILABLE.error, message)
+
+
+def place_of(error: BaseException) -> str:
+    """Returns where an error was raised, to go behind its kind in a line of the log: its text may hold a secret."""
+    place = error.__traceback__
+    while place is not None and place.tb_next is not None:
+        place = place.tb_next
+    return "" if place is None else f" at {place.tb_frame.f_code.co_qualname}:{place.tb_lineno}"
+
+
 def of_status(status: int) -> Refusal:
     problem = OF_STATUS[status]
     return Refusal(status, problem.error, problem.message)

@@ -15,7 +15,7 @@ from litestar.openapi.spec import Components, SecurityScheme
 from litestar.types import Message, Scope
 
 from admin import flow_answers, request_bodies
-from admin.answers import INTERNAL, OF_STATUS, UNAVAILABLE, Problem, Refusal
+from admin.answers import INTERNAL, OF_STATUS, UNAVAILABLE, Problem, Refusal, place_of
 from admin.auth import Authentication, SecureCookies, authenticated
 from admin.context import AdminRequest, Services
 from admin.endpoints import (
@@ -125,6 +125,7 @@ def create_app(
                 "services": services,
                 "authentication": Authentication(services.settings, token_hash, secure_cookies, trusted_proxies),
                 "readiness": Readiness(probes, views),
+                "leaving": [],
             }
         ),
         lifespan=list(lifespan),
@@ -212,12 +213,8 @@ def _unavailable(request: AdminRequest, _: Exception) -> Response[Any]:
 
 def _failed(request: AdminRequest, error: Exception) -> Response[Any]:
     """One line: a foreign exception's text may hold a secret, so the log has its kind and its place."""
-    place = error.__traceback__
-    while place is not None and place.tb_next is not None:
-        place = place.tb_next
-    where = "" if place is None else f" at {place.tb_frame.f_code.co_qualname}:{place.tb_lineno}"
     path = request.scope.get("path_template") or request.url.path  # the path itself may have an access token in it
-    log.error("the admin API failed: %s %s: %s%s", request.method, path, type(error).__name__, where)
+    log.error("the admin API failed: %s %s: %s%s", request.method, path, type(error).__name__, place_of(error))
     return _told(request, INTERNAL, 500)
 
 

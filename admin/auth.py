@@ -12,7 +12,7 @@ import logging
 import math
 import secrets
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
 from typing import Any, NamedTuple
 
@@ -77,10 +77,9 @@ class Authentication:
     async def caller(self, connection: Connection) -> Caller:
         """Returns who makes a request. Raises Refusal: 401, 403, 429 or 503."""
         address = self.address_of(connection)
-        token = token_in(connection)
+        token = token_in(connection.headers)
         if token is not None:
-            await self._check(token, address)
-            return Caller(TOKEN, address)
+            return await self.caller_with(token, address)
         if self._token_hash is None:
             raise answers.not_configured()
         name = self.session_in(connection)
@@ -88,6 +87,13 @@ class Authentication:
             raise answers.unauthorized("The admin token is missing, or the session is over.")
         refuse_other_origins(connection)
         return Caller(label(name), address)
+
+    async def caller_with(self, token: str | None, address: str) -> Caller:
+        """Returns who makes a call to which a session is unknown, as over gRPC. Raises Refusal: 401, 429 or 503."""
+        if token is None:
+            raise answers.unauthorized("The admin token is missing.")
+        await self._check(token, address)
+        return Caller(TOKEN, address)
 
     async def confirm(self, connection: Connection, caller: Caller) -> None:
         """Sees to it that the admin token came with this very request, as what shows secrets asks for.
@@ -112,7 +118,11 @@ class Authentication:
         """Returns the client's IP address, or `local` for one on a unix socket."""
         client = connection.scope.get("client")
         peer = client[0] if client and client[0] else "local"
-        return client_address(peer, connection.headers.getall("x-forwarded-for", []), self._trusted_proxies)
+        return self.address(peer, connection.headers.getall("x-forwarded-for", []))
+
+    def address(self, peer: str, forwarded_for: Sequence[str]) -> str:
+        """Returns the client's address, where `peer` is connected and `forwarded_for` is what X-Forwarded-For says."""
+        return client_address(peer, forwarded_for, self._trusted_proxies)
 
     def session_in(self, connection: Connection) -> str | None:
         """Returns the name of the session in a request's cookie, whether it is open or not."""
@@ -177,12 +187,12 @@ def refuse_other_origins(connection: Connection) -> None:
         raise answers.forbidden("The request came from a page of another origin.")
 
 
-def token_in(connection: Connection) -> str | None:
-    """Returns the token in a request's fields, None where there is none."""
-    scheme, _, value = connection.headers.get("authorization", "").partition(" ")
+def token_in(fields: Mapping[str, str]) -> str | None:
+    """Returns the token in a request's fields, whose names are in lower case, None where there is none."""
+    scheme, _, value = fields.get("authorization", "").partition(" ")
     if scheme.lower() == "bearer":
-        return str(value.strip())
-    return connection.headers.get("x-admin-key")
+        return value.strip()
+    return fields.get("x-admin-key")
 
 
 def refuse_to_start(host: str, token: str | None) -> None:

@@ -109,7 +109,15 @@ async def recorded(
 
     What a service refuses becomes a Refusal.
     """
-    caller = caller_of(request)
+    async with recorded_of(services_of(request).actions, caller_of(request), action, target, detail) as caller:
+        yield caller
+
+
+@asynccontextmanager
+async def recorded_of(
+    actions: ActionsService, caller: Caller, action: str, target: str, detail: Mapping[str, Any] | None = None
+) -> AsyncIterator[Caller]:
+    """As `recorded`, for what does not come as a request of HTTP."""
     outcome = FAILED
     try:
         yield caller
@@ -121,7 +129,7 @@ async def recorded(
         outcome = refusal.problem.error
         raise refusal from None
     finally:
-        await record(services_of(request).actions, caller, action, target, outcome, detail)
+        await record(actions, caller, action, target, outcome, detail)
 
 
 async def record(
