@@ -49,10 +49,16 @@ class App:
         """None of its answers takes as long as a connection may idle, but for streams, whose clients come back."""
         return False
 
+    def retiring(self) -> None:
+        """Has other listeners than Granian's leave their addresses to the worker that comes next."""
+        for leave in self._litestar.state.leaving:
+            leave()
+
     def stopping(self) -> None:
         """Ends what would not end by itself."""
         services: Services = self._litestar.state.services
         services.about_keys.live_log.close()
+        self.retiring()
 
 
 class AppLoader:

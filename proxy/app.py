@@ -49,6 +49,9 @@ class Relay:
         running = (*worker.young, *worker.watched)
         return bool(worker.tunnels) or any(exchange.scope["http_version"] != "2" for exchange in running)
 
+    def retiring(self) -> None:
+        """Clients are told with their next answer."""
+
     def stopping(self) -> None:
         """Requests are drained: none is asked to hurry."""
 

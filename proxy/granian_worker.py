@@ -61,6 +61,9 @@ class Application(Protocol):
     def holds_connections(self) -> bool:
         """Tells whether a request runs that has its client's connection to itself, as in HTTP/1.1."""
 
+    def retiring(self) -> None:
+        """Hears that another worker takes the connections that come from now on, once at most."""
+
     def stopping(self) -> None:
         """Hears that no more requests will come, once; those that run may go on until the drain deadline."""
 
@@ -163,6 +166,7 @@ class End:
         """Leaves new connections to the successor, and ends when those that are here can be closed without harm."""
         stop_accepting(listener)
         starter.retired = True
+        self._app.retiring()
         self._retirement = self._loop.create_task(self._outlive(idle_timeout_s + IDLE_MARGIN_S))
 
     async def _outlive(self, quiet_s: float) -> None:

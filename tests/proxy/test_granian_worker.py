@@ -189,6 +189,7 @@ class Holding:
 
     def __init__(self, looks: int) -> None:
         self.looks = looks
+        self.retired = 0
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         raise AssertionError((scope, receive, send))
@@ -196,6 +197,9 @@ class Holding:
     def holds_connections(self) -> bool:
         self.looks -= 1
         return self.looks >= 0
+
+    def retiring(self) -> None:
+        self.retired += 1
 
     def stopping(self) -> None:
         """Nothing is to be done."""
@@ -240,7 +244,7 @@ def test_a_retired_worker_waits_for_a_quiet_time(monkeypatch: pytest.MonkeyPatch
         end, told = ending(app)
         starter = Starter(asyncio.get_running_loop(), app, contextvars.copy_context())
         end.retire(starter, 7, 3.5)
-        assert (starter.retired, closed) == (True, [7])
+        assert (starter.retired, closed, app.retired) == (True, [7], 1)
         monkeypatch.setattr(asyncio, "sleep", sleep)
         await end._retirement
         assert told.times == 1
