@@ -86,6 +86,8 @@ VARIABLES: dict[str, Field] = {
 }
 TRACING_PACKAGE = "opentelemetry.exporter.otlp.proto.http"
 TRACING_EXTRA = "what requirements-opentelemetry.lock names"
+GRPC_PACKAGES = ("grpc", "grpc_health", "grpc_reflection")
+GRPC_EXTRA = "what requirements-grpc.lock names"
 # Kubernetes sets RELAYGATE_PORT=tcp://10.0.0.1:8000 in every pod beside a service that is called relaygate.
 _SERVICE_LINK = re.compile(r"(tcp|udp|sctp)://")
 
@@ -126,6 +128,7 @@ def load(arguments: Mapping[str, str], environment: Mapping[str, str], directory
     config = combine(reader, given)
     _check_tls_files(config, reader)
     _check_tracing(config)
+    _check_grpc(config)
     return config
 
 
@@ -266,6 +269,12 @@ def _check_tls_files(config: Config, reader: structs.Reader) -> None:
 def _check_tracing(config: Config) -> None:
     if config.server.tracing is not None and not _is_installed(TRACING_PACKAGE):
         raise ConfigError("server.tracing", f"{TRACING_PACKAGE} is not installed, expected {TRACING_EXTRA}")
+
+
+def _check_grpc(config: Config) -> None:
+    missing = [package for package in GRPC_PACKAGES if not _is_installed(package)] if config.grpc.enabled else []
+    if missing:
+        raise ConfigError("grpc.enabled", f"{missing[0]} is not installed, expected {GRPC_EXTRA}")
 
 
 def _is_installed(package: str) -> bool:

@@ -12,7 +12,8 @@ from proxy.sources import dotenv, structs
 from proxy.sources.default_routes import DEFAULT_ROUTES
 
 ROOT = Path(__file__).parents[1]
-LOCKS = ("requirements.lock", "requirements-dev.lock", "requirements-opentelemetry.lock")
+EXTRAS = ("grpc", "opentelemetry")
+LOCKS = ("requirements.lock", "requirements-dev.lock", *(f"requirements-{extra}.lock" for extra in EXTRAS))
 NEVER = {"net.ipv4.tcp_tw_recycle", "fs.file-max"}
 STAY_ON = {"net.ipv4.tcp_sack", "net.ipv4.tcp_timestamps"}
 
@@ -35,14 +36,15 @@ def test_a_lock_pins_and_hashes_everything_and_names_no_index(name: str) -> None
 
 def test_the_locks_hold_what_pyproject_asks_for_and_agree() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
-    run, development, opentelemetry = (locked(name) for name in LOCKS)
-    assert run.items() | opentelemetry.items() <= development.items()
+    run, development, *of_extras = (locked(name) for name in LOCKS)
     build = project["build-system"]["requires"]
     extras = project["project"]["optional-dependencies"]
+    for held in (run, *of_extras):
+        assert held.items() <= development.items()
     for wanted, held in (
         (build + project["project"]["dependencies"], run),
         (extras["dev"], development),
-        (extras["opentelemetry"], opentelemetry),
+        *((extras[extra], held) for extra, held in zip(EXTRAS, of_extras, strict=True)),
     ):
         for requirement in wanted:
             assert re.split(r"[^A-Za-z0-9-]", requirement)[0].lower() in held

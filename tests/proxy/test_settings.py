@@ -299,6 +299,15 @@ def test_tracing_needs_its_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         assert read_server(tmp_path).tracing is None
 
 
+def test_grpc_needs_its_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    enabled = {"RELAYGATE_GRPC_ENABLED": "true"}
+    assert settings.load({}, enabled, tmp_path).grpc.enabled
+    monkeypatch.setattr(settings, "GRPC_PACKAGES", ("grpc", "no_such_package"))
+    expected = "grpc.enabled: no_such_package is not installed, expected what requirements-grpc.lock names"
+    assert refusal(tmp_path, {}, enabled) == expected
+    assert not settings.load({}, {}, tmp_path).grpc.enabled
+
+
 def test_tls_files_are_looked_for_beside_the_file(tmp_path: Path) -> None:
     folder = tmp_path / "conf"
     (folder / "certs").mkdir(parents=True)
