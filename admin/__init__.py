@@ -28,6 +28,7 @@
 - `endpoints/` has one noun a file. `request_bodies.py` reads what they are sent, `answers.py` is the table of what they
   refuse, `readiness.py` asks the components how they are. `schema_page/` shows the OpenAPI document. `ports.py` is what
   all this asks of the SQL side.
+- `grpc_api/` offers the management of upstreams (`balancing_ports.py`) over gRPC, where that is enabled.
 - `rules/` decides: values in, values out.
 
 It imports from `proxy`, never the other way round.

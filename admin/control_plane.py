@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import importlib
 import logging
 import os
 import sys
@@ -16,14 +17,16 @@ from litestar import Litestar
 from admin import jobs, server, summary
 from admin.about_keys import about_keys
 from admin.about_tokens import about_tokens
-from admin.app import create_app
+from admin.app import Lifespan, create_app
 from admin.auth import refuse_to_start
+from admin.balancing_ports import Management
 from admin.consumer import OF_EVENTS, Consumer
 from admin.context import Services
 from admin.data_directory import data_directory
 from admin.database import Database, DatabaseDown, TransactionLost, open_database
 from admin.health_checks import HealthChecks
 from admin.migrations import migrate
+from admin.ports import ActionsService
 from admin.publisher import Publisher
 from admin.readiness import Health, View
 from admin.rules import tokens
@@ -46,12 +49,13 @@ from admin.services.workers import LOOK_S, Workers
 from admin.sources import apply_file
 from admin.upstream_calls import Connections, UpstreamCalls
 from proxy import logs
-from proxy.config import Admin, Config, ConfigError, Route, Server, Upstream
+from proxy.config import Admin, Config, ConfigError, Grpc, Route, Server, Upstream
 from proxy.key_pool.pool import KeyPool
 from proxy.metering.gate import Gate
 from proxy.rules.addresses import target_refusal
 from proxy.rules.own_paths import hidden_by, own_paths
 from proxy.secrets import KEY_FILE, Secrets, load_secrets
+from proxy.server import check_address
 from proxy.shared_state import credential_events
 from proxy.shared_state.breaker import Breaker, Guard, unavailable_reason
 from proxy.shared_state.client import Aof, check, connect
@@ -88,6 +92,8 @@ def run(load: Callable[[], Config]) -> int:
     config = load()
     if config.redis.url is None:
         raise ConfigError("redis.url", "the control plane publishes through Redis, expected a URL or `relaygate serve`")
+    if config.grpc.enabled:
+        check_address("grpc", config.grpc.host, config.grpc.port)
     logs.start(config.server.log_level)
     logging.getLogger("alembic").setLevel(logging.WARNING)
     token_hash = asyncio.run(prepare(config))
@@ -250,6 +256,14 @@ def events_view(stream: Stream) -> View:
         return View(Health.DOWN, {})
     waiting, lag_s = lag
     return View(Health.OK if lag_s < EVENTS_LAG_MAX_S else Health.DOWN, {"waiting": waiting, "lag_s": round(lag_s, 3)})
+
+
+def over_grpc(grpc: Grpc, management: Management, actions: ActionsService) -> list[Lifespan]:
+    """What serves the management service over gRPC, where it is enabled. Its packages are imported only then."""
+    if not grpc.enabled:
+        return []
+    lifespan: Lifespan = importlib.import_module("admin.grpc_api.server").serving(grpc, management, actions)
+    return [lifespan]
 
 
 def editor(config: Config, database: Database) -> Editor:

@@ -16,10 +16,13 @@ from litestar import Litestar
 
 from admin import server
 from admin.app import create_app
+from admin.control_plane import over_grpc
 from admin.live_log import LiveLog
 from loadtests.processes import free_port
-from proxy.config import ListenerTls
+from proxy import logs
+from proxy.config import Grpc, ListenerTls, LogLevel
 from tests.admin.api import TOKEN_HASH, there
+from tests.admin.management_memory import ManagementMemory
 from tests.admin.memory import Memory
 from tests.end_to_end.certificates import Pair
 from tests.end_to_end.relay_process import REPOSITORY
@@ -29,11 +32,13 @@ START_DEADLINE_S = 30.0
 STOP_DEADLINE_S = 20.0
 
 
-def make(listening_s: float = 0) -> Litestar:
-    """`listening_s` is how long one may listen to the live log."""
+def make(listening_s: float = 0, grpc: Grpc = Grpc()) -> Litestar:  # noqa: B008 - it is frozen
+    """`listening_s` is how long one may listen to the live log. The management's statistics name the worker."""
     memory = Memory()
     memory.about_keys.live_log = LiveLog(lifetime_s=listening_s)
-    return create_app(memory.services, token_hash=TOKEN_HASH, probes={"database": there})
+    management = ManagementMemory(program=str(os.getpid()))
+    lifespan = over_grpc(grpc, management, memory.actions)
+    return create_app(memory.services, token_hash=TOKEN_HASH, probes={"database": there}, lifespan=lifespan)
 
 
 class Admin:
@@ -49,13 +54,18 @@ class Admin:
 
 
 @contextmanager
-def running(directory: Path, pair: Pair | None = None, *, listening_s: float = 0) -> Iterator[Admin]:
-    """A process that listens on a port of its own; stopped, and found to have ended well, at the end."""
+def running(
+    directory: Path, pair: Pair | None = None, *, listening_s: float = 0, grpc_port: int = 0
+) -> Iterator[Admin]:
+    """A process that listens on a port of its own; stopped, and found to have ended well, at the end.
+
+    Where `grpc_port` is given, the management service is there too.
+    """
     port = free_port()
     files = [] if pair is None else [str(pair.certificate), str(pair.key)]
     with (directory / "output.log").open("wb") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", "tests.admin.admin_process", str(port), str(listening_s), *files],
+            [sys.executable, "-m", "tests.admin.admin_process", str(port), str(listening_s), str(grpc_port), *files],
             cwd=REPOSITORY,
             env={"PATH": os.environ["PATH"], "PYTHONPATH": str(REPOSITORY)},
             stdin=subprocess.DEVNULL,
@@ -85,6 +95,8 @@ def _accepts(admin: Admin) -> bool:
 
 
 if __name__ == "__main__":
-    listening_port, seconds, *tls_files = sys.argv[1:]
+    listening_port, seconds, grpc_listening_port, *tls_files = sys.argv[1:]
     tls = ListenerTls(certificate=tls_files[0], key=tls_files[1]) if tls_files else None
-    server.run(partial(make, float(seconds)), server.Listener("127.0.0.1", int(listening_port), tls))
+    over = Grpc(enabled=True, port=int(grpc_listening_port)) if grpc_listening_port != "0" else Grpc()
+    logs.start(LogLevel.INFO)
+    server.run(partial(make, float(seconds), over), server.Listener("127.0.0.1", int(listening_port), tls))
