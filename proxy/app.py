@@ -61,6 +61,7 @@ class Relay:
         exchange = Exchange(scope, receive, send, worker.loop)
         exchange.request_id = worker.new_request_id()
         exchange.tally = snapshot.unmatched
+        exchange.clients = snapshot.clients
         worker.young.add(exchange)
         try:
             if scope["raw_path"] in snapshot.own_paths:
@@ -105,6 +106,7 @@ class Relay:
         exchange = Exchange(scope, receive, send, worker.loop)
         exchange.request_id = worker.new_request_id()
         exchange.tally = snapshot.unmatched
+        exchange.clients = snapshot.clients
         worker.tunnels.add(exchange)
         try:
             if worker.draining:

@@ -9,6 +9,7 @@ from proxy.dialects.usage.readers import Reader
 from proxy.errors import Cause
 from proxy.metering.meter import Meter
 from proxy.rules.batches import NOTHING_ASKED, Admission
+from proxy.rules.client_address import ClientAddresses
 from proxy.rules.framing import RequestHead
 from proxy.rules.headers import Header
 from proxy.rules.reservations import Reservation
@@ -43,6 +44,7 @@ class Exchange:
     hop: Hop  # of a route with an upstream: chosen for each attempt
     target: bytes
     tally: Tally | None = None  # None where nothing is counted
+    clients = ClientAddresses()  # whose word on a client's address counts
     # receive
     body_received = False
     first_piece = b""
@@ -82,8 +84,9 @@ class Exchange:
 
     @property
     def client_address(self) -> str:
-        """The address of the client."""
-        return str(self.scope["client"][0])
+        """The client's own address, as far as proxies in front are trusted to tell it."""
+        scope = self.scope
+        return self.clients.of(scope["client"][0], scope["headers"])
 
 
 def http_version(scope: Scope) -> str:

@@ -29,7 +29,9 @@ from proxy.dialects import Api
 from proxy.key_pool.pool import KeyPool
 from proxy.metering.gate import Gate
 from proxy.rules.balancing import Member
+from proxy.rules.client_address import ClientAddresses
 from proxy.rules.credential_fields import Placement, placement
+from proxy.rules.forwarding import claims_dropped
 from proxy.rules.framing import NOT_COPIED
 from proxy.rules.own_paths import Own, own_paths
 from proxy.rules.routing import RouteTable
@@ -103,7 +105,8 @@ class CompiledRoute(msgspec.Struct, frozen=True, gc=False):
     """A route, ready to use. `gate` is None where it is public.
 
     It has either a `hop` or a `balance`, which finds one for each request. `base` goes before the rest of a path,
-    `whole` stands for an empty rest; both are bytes of a path.
+    `whole` stands for an empty rest; both are bytes of a path. `claims` are the fields that do not cross from who is
+    not trusted to tell whom a request comes from; None: what they say is for the target to judge.
     """
 
     prefix: str
@@ -115,6 +118,7 @@ class CompiledRoute(msgspec.Struct, frozen=True, gc=False):
     body_bytes_max: int | None
     body_timeout_s: float | None
     changes_headers: bool
+    claims: frozenset[bytes] | None
     tally: Tally | None
     api: Api
     gate: Gate | None
@@ -126,6 +130,7 @@ class Snapshot(msgspec.Struct, frozen=True):
 
     `made_of` are the routes that were compiled. `own_paths` are those that the relay answers itself, each with what it
     tells there. `unmatched` counts requests that no route is found for; where nothing is counted, no tally is there.
+    `clients` tells clients' addresses.
     """
 
     server: Server
@@ -134,6 +139,7 @@ class Snapshot(msgspec.Struct, frozen=True):
     routes: RouteTable[CompiledRoute]
     own_paths: dict[bytes, Own]
     unmatched: Tally | None
+    clients: ClientAddresses
     upstreams: Mapping[str, Upstream] = {}
 
 
@@ -156,7 +162,8 @@ def compile_snapshot(config: Config, shared: Shared, before: Snapshot | None = N
     """
     pools, tallies = shared.pools, shared.tallies
     if before is None or before.server != config.server or before.access != config.access:
-        before = Snapshot(config.server, config.access, {}, RouteTable({}), {}, None)
+        clients = ClientAddresses(config.server.trusted_proxies, config.server.real_ip_header)
+        before = Snapshot(config.server, config.access, {}, RouteTable({}), {}, None, clients)
     for prefix, route in config.routes.items():
         if route.upstream is not None:
             check_upstream(prefix, route, route.upstream, config, pools)
@@ -173,7 +180,9 @@ def compile_snapshot(config: Config, shared: Shared, before: Snapshot | None = N
     pools.keep_only({hop.pool for route in routes.routes() for hop in hops_of(route)})
     own = {path.encode(): own for path, own in own_paths(config.server).items()}
     unmatched = None if tallies is None else tallies.tally(UNMATCHED, "")
-    return Snapshot(config.server, config.access, config.routes, routes, own, unmatched, config.upstreams)
+    return Snapshot(
+        config.server, config.access, config.routes, routes, own, unmatched, before.clients, config.upstreams
+    )
 
 
 def check_upstream(prefix: str, route: Route, name: str, config: Config, pools: Pools) -> None:
@@ -222,6 +231,7 @@ def compile_route(prefix: str, route: Route, config: Config, shared: Shared) -> 
         body_bytes_max=server.body_bytes_max if route.body_bytes_max is None else route.body_bytes_max,
         body_timeout_s=server.body_timeout_s,
         changes_headers=route.preserve_host or route.forwarded is not Forwarded.OFF or route.via is not None,
+        claims=None if balance is None else claims_dropped(route.forwarded, server.real_ip_header),
         tally=tally,
         api=api,
         gate=shared.gate if needs_token(route, config.access) else None,

@@ -1,15 +1,10 @@
 """What a worker's routes with `access: token` share: who is let in, and how often wrong tokens may be tried."""
 
-from collections.abc import Sequence
-from ipaddress import ip_network
-
 from proxy.config import Config, Estimates, Prices
 from proxy.metering.meter import Decider, Meter
 from proxy.metering.outages import Outages
 from proxy.rules.access_tokens import digest_of
 from proxy.rules.attempts import Attempts
-from proxy.rules.client_address import Network, client_address
-from proxy.rules.headers import Header
 from proxy.rules.prices import table
 
 
@@ -25,7 +20,6 @@ class Gate:
         self.prices = table(Prices())
         self.estimates = Estimates()
         self._wrong_tokens_max = 0
-        self._trusted: Sequence[Network] = ()
 
     def share(self, store: Decider, worker: str) -> Meter:
         """Has what is counted decided by Redis from now on. To be called in the worker's loop."""
@@ -41,11 +35,3 @@ class Gate:
             self.attempts = Attempts(settings.wrong_tokens_max, in_all=None)
         self.outages.requests_max = settings.outage_requests_max
         self.prices, self.estimates = table(config.prices), config.estimates
-        self._trusted = [ip_network(network) for network in config.server.trusted_proxies]
-
-    def address(self, peer: str, received: Sequence[Header]) -> str:
-        """Returns the client's address, which a trusted proxy in front may tell."""
-        if not self._trusted:
-            return peer
-        said = [value.decode("latin-1") for name, value in received if name == b"x-forwarded-for"]
-        return client_address(peer, said, self._trusted)

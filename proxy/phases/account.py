@@ -116,7 +116,7 @@ def line(exchange: Exchange) -> dict[str, Any]:
     route = getattr(exchange, "route", None)
     fields: dict[str, Any] = {
         "request_id": exchange.request_id.decode(),
-        "client": scope["client"][0],
+        "client": exchange.client_address,
         "method": scope.get("method", "GET"),
         "target": redacted(scope["raw_path"], scope["query_string"]),
         "protocol": http_version(scope),

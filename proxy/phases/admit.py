@@ -103,7 +103,7 @@ async def count(exchange: Exchange, gate: Gate, digest: str) -> None:
         cause, cost = None, COST
         if token is None:
             pass
-        elif (token.routes or token.networks) and not opens(token, exchange.route.prefix, address_of(exchange, gate)):
+        elif (token.routes or token.networks) and not opens(token, exchange.route.prefix, exchange.client_address):
             cause = NOT_FOR_ROUTE
         elif token.models or token.unit is TOKENS or token.unit is NANO_USD:
             await keep_body(exchange)
@@ -150,19 +150,15 @@ def weighed(exchange: Exchange, gate: Gate, token: AccessToken) -> tuple[Cause |
 
 def refuse_who_guesses(exchange: Exchange, gate: Gate) -> None:
     """Raises RelayError for an address that has shown too many wrong tokens, without asking for this one."""
-    if wait_s := gate.attempts.wait_s(address_of(exchange, gate), monotonic()):
+    if wait_s := gate.attempts.wait_s(exchange.client_address, monotonic()):
         exchange.retry_after_s = int(wait_s) + 1
         raise RelayError(WRONG_TOKENS)
 
 
 def wrong_token(exchange: Exchange, gate: Gate) -> RelayError:
     """Returns the error that a wrong token is, and counts it."""
-    gate.attempts.failed(address_of(exchange, gate), monotonic())
+    gate.attempts.failed(exchange.client_address, monotonic())
     return RelayError(WRONG_TOKEN)
-
-
-def address_of(exchange: Exchange, gate: Gate) -> str:
-    return gate.address(exchange.scope["client"][0], exchange.head.received)
 
 
 def reserve(exchange: Exchange, gate: Gate, unit: Unit) -> Reservation:

@@ -2,6 +2,7 @@
 
 from proxy.errors import BAD_TARGET, BODY_TOO_LARGE, NO_ROUTE, RelayError
 from proxy.exchange import Exchange
+from proxy.rules.forwarding import without_claims
 from proxy.rules.framing import NO_BODY, request_head
 from proxy.rules.request_id import sane
 from proxy.rules.targets import climbs
@@ -22,6 +23,8 @@ def route(exchange: Exchange, snapshot: Snapshot) -> None:
     exchange.tally = found.tally
     if found.hop is not None:
         exchange.hop = found.hop
+    if found.claims is not None and not exchange.clients.trusts(scope["client"][0]):
+        head.dropped = without_claims(head.dropped, found.claims, head.received)
     if climbs(rest):
         raise RelayError(BAD_TARGET)
     if found.body_bytes_max is not None and head.length > found.body_bytes_max:

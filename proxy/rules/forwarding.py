@@ -2,10 +2,14 @@
 
 import re
 from collections.abc import Sequence
+from operator import itemgetter
 
 from proxy.config import Forwarded
+from proxy.rules.framing import NOT_COPIED
 from proxy.rules.headers import FORWARDING, Header
 
+X_FORWARDED = b"x-forwarded-"
+name_of = itemgetter(0)
 TOKEN = re.compile(rb"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 
 
@@ -47,6 +51,24 @@ def forwarding_headers(
     if host or b"x-forwarded-host" in before:
         others.append((b"x-forwarded-host", before.get(b"x-forwarded-host", host)))
     return others
+
+
+def claims_dropped(policy: Forwarded, real_ip_header: str | None) -> frozenset[bytes]:
+    """Returns the fields that do not cross to a balanced upstream from a client that is not trusted.
+
+    They are NOT_COPIED, and those by which it could tell the upstream what it likes of where it comes from; but for
+    what the policy itself writes anew or adds to.
+    """
+    claims = {b"x-real-ip"} if real_ip_header is None else {b"x-real-ip", real_ip_header.encode()}
+    return NOT_COPIED | (claims | FORWARDING if policy is Forwarded.OFF else claims - FORWARDING)
+
+
+def without_claims(dropped: frozenset[bytes], claims: frozenset[bytes], received: Sequence[Header]) -> frozenset[bytes]:
+    """Returns the fields that do not cross where those of `claims_dropped` are not to: they, and any X-Forwarded-*."""
+    dropped = claims if dropped is NOT_COPIED else dropped | claims
+    if X_FORWARDED in b"\n".join(map(name_of, received)):
+        dropped |= {name for name, _ in received if name.startswith(X_FORWARDED)} - FORWARDING
+    return dropped
 
 
 def joined(before: bytes | None, added: bytes) -> bytes:

@@ -4,7 +4,9 @@ Granian lower-cases names and hands over fields of one name together, at the pla
 by their first appearance, and the order of values within a name, are what can be kept; both are asserted here.
 """
 
+import signal
 import time
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -15,6 +17,7 @@ from loadtests.fake_upstream import UpstreamInThread
 from tests.end_to_end.harness import RelayFarm, Seen
 from tests.end_to_end.raw_client import BodyEnd, ClosedEarlyError, Header, Response, chunked, request_bytes
 from tests.end_to_end.relay_process import Relay
+from tests.end_to_end.waiting import eventually
 
 HOP_BY_HOP = (
     b"connection",
@@ -274,6 +277,29 @@ def test_c15_alone_or_replacing_only_this_hop_is_told(
     assert recorded.values("x-forwarded-host") == [b"relay.test:8000"]
     (forwarded,) = recorded.values("forwarded")
     assert sorted(forwarded.split(b";")) == [b"for=127.0.0.1", b'host="relay.test:8000"', b"proto=http"]
+
+
+def test_c15_an_upstream_of_several_backends_hears_of_a_clients_way_from_trusted_proxies_alone(
+    farm: RelayFarm, upstream: UpstreamInThread
+) -> None:
+    """The log names the client that they name, and the peer otherwise."""
+    came = [*FORWARDING, (b"X-Forwarded-Port", b"1")]
+    routes = {"/up": {"upstream": "group"}, "/append": {"upstream": "group", "forwarded": "append"}}
+    configuration: dict[str, Any] = {"upstreams": {"group": {"backends": [upstream.url]}}, "routes": routes}
+    with farm.running(configuration) as relay:
+        assert own(sent_and_received(relay, Seen(upstream), came)) == []
+        appended = sent_and_received(relay, Seen(upstream), came, "/append/echo")
+        assert appended.values("x-forwarded-for") == [b"192.0.2.1, 127.0.0.1"]
+        assert appended.values("x-real-ip") == []
+        relay.check_flushed_output()
+        assert '"client":"127.0.0.1"' in relay.output()
+        assert '"client":"192.0.2.1"' not in relay.output()
+        relay.configuration["server"]["trusted_proxies"] = ["127.0.0.0/8"]
+        relay.write_configuration()
+        relay.signal(signal.SIGHUP)
+        eventually(lambda: own(sent_and_received(relay, Seen(upstream), came)), what="the proxies that are trusted")
+        assert own(sent_and_received(relay, Seen(upstream), came)) == [(name.lower(), value) for name, value in came]
+        eventually(lambda: '"client":"192.0.2.1"' in relay.output(), what="the client's own address in the log")
 
 
 def test_c15_an_ipv6_client_is_quoted(farm: RelayFarm, upstream: UpstreamInThread, seen: Seen) -> None:

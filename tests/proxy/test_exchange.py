@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 from proxy.exchange import Exchange, http_version
+from proxy.rules.client_address import ClientAddresses
 from tests.proxy.asgi import Client, play
 
 
@@ -26,6 +27,16 @@ def test_what_one_request_notes_is_not_anothers() -> None:
         one.attempts += 1
         one.body_received = True
         assert (other.attempts, other.body_received, Exchange.attempts) == (0, False, 0)
+
+    play(dialogue)
+
+
+def test_the_client_is_the_peer_unless_that_is_trusted_to_tell() -> None:
+    async def dialogue() -> None:
+        exchange = Client().exchange(headers=[(b"x-real-ip", b"203.0.113.5")])
+        assert exchange.client_address == "192.0.2.7"
+        exchange.clients = ClientAddresses(["192.0.2.7"], "x-real-ip")
+        assert exchange.client_address == "203.0.113.5"
 
     play(dialogue)
 

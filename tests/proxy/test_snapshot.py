@@ -84,6 +84,22 @@ def test_the_end_of_the_request_line_has_the_host_unless_the_clients_is_kept() -
         assert hop.request_end == end
 
 
+def test_clients_are_told_apart_as_the_server_says_and_remembered_as_long_as_that_stays() -> None:
+    """Whatever routes do."""
+    said = [(b"x-real-ip", b"203.0.113.5")]
+    behind = Server(trusted_proxies=("10.0.0.0/8",), real_ip_header="x-real-ip")
+
+    async def main() -> None:
+        terms = shared(Pools(asyncio.get_running_loop()))
+        first = compile_snapshot(Config(routes={}), terms)
+        second = compile_snapshot(Config(server=behind, routes={}), terms, first)
+        third = compile_snapshot(Config(server=behind, routes={"/a": Route(target="http://a")}), terms, second)
+        assert [each.clients.of("10.0.0.1", said) for each in (first, second)] == ["10.0.0.1", "203.0.113.5"]
+        assert third.clients is second.clients
+
+    asyncio.run(main())
+
+
 def test_headers_change_only_where_the_route_says_so() -> None:
     assert not route_of("http://u").changes_headers
     for settings in ({"preserve_host": True}, {"forwarded": Forwarded.APPEND}, {"via": "gw"}):

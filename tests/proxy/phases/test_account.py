@@ -9,6 +9,7 @@ from proxy.access_log import AccessLog
 from proxy.errors import BODY_TOO_LARGE, CLOSED, NO_ROUTE, TRUNCATED
 from proxy.phases.account import account, count, trace
 from proxy.phases.route import route
+from proxy.rules.client_address import ClientAddresses
 from proxy.rules.trace_context import Parent
 from proxy.statistics import Counts
 from proxy.tracing import Tracing
@@ -53,6 +54,17 @@ def test_a_request_is_written_down_with_what_became_of_it() -> None:
             "request_bytes": 3,
             "response_bytes": 4,
         }
+
+    play(dialogue)
+
+
+def test_the_client_that_is_written_down_is_the_one_behind_a_trusted_proxy() -> None:
+    async def dialogue() -> None:
+        log = Log()
+        exchange = Client().exchange(headers=[(b"x-forwarded-for", b"127.0.0.1, 203.0.113.5")])
+        exchange.clients = ClientAddresses(["192.0.2.0/24"])
+        account(exchange, log, None)
+        assert log.lines[0]["client"] == "203.0.113.5"
 
     play(dialogue)
 

@@ -4,12 +4,13 @@ import asyncio
 
 import pytest
 
-from proxy.config import Server
+from proxy.config import Backend, Server, Upstream
 from proxy.errors import BAD_REQUEST, BAD_TARGET, BODY_TOO_LARGE, METHOD_NOT_ALLOWED, NO_ROUTE, Cause, RelayError
 from proxy.exchange import Exchange
 from proxy.phases.route import route
+from proxy.rules.client_address import ClientAddresses
 from proxy.rules.headers import Header
-from tests.proxy.asgi import Client, snapshot_of
+from tests.proxy.asgi import Client, balanced_snapshot, snapshot_of
 
 
 def routed(target: str, path: bytes, query: bytes = b"", *headers: Header, method: str = "GET") -> Exchange:
@@ -72,3 +73,23 @@ def test_a_request_without_a_body_has_been_received() -> None:
 def test_a_sane_request_id_of_the_client_is_kept(own: bytes, kept: bytes) -> None:
     """C82."""
     assert routed("http://u", b"/up", b"", (b"x-request-id", own)).request_id == kept
+
+
+@pytest.mark.parametrize(
+    ("balanced", "trusted", "crosses"),
+    [(True, [], False), (True, ["10.0.0.0/8"], False), (True, ["192.0.2.7"], True), (False, [], True)],
+)
+def test_c15_where_a_stranger_says_he_comes_from_does_not_reach_an_upstream_of_several_backends(
+    trusted: list[str], *, balanced: bool, crosses: bool
+) -> None:
+    """What a proxy that is trusted says does, and to a target of one server whatever a client says."""
+    own = [(b"x-forwarded-for", b"127.0.0.1"), (b"x-real-ip", b"127.0.0.1"), (b"forwarded", b"for=127.0.0.1")]
+
+    async def main() -> Exchange:
+        exchange = Client().exchange(headers=[*own, (b"a", b"1")])
+        exchange.clients = ClientAddresses(trusted)
+        upstream = Upstream(backends=(Backend(url="http://u", id="u"),))
+        route(exchange, balanced_snapshot(upstream) if balanced else snapshot_of())
+        return exchange
+
+    assert asyncio.run(main()).head.crossing() == ([*own, (b"a", b"1")] if crosses else [(b"a", b"1")])

@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.config import Forwarded
-from proxy.rules.forwarding import forwarding_headers, joined, node, quoted
+from proxy.rules.forwarding import claims_dropped, forwarding_headers, joined, node, quoted, without_claims
+from proxy.rules.framing import NOT_COPIED
 from proxy.rules.headers import FORWARDING, Header
 
 CLIENTS_OWN = [
@@ -107,3 +108,44 @@ def test_no_policy_touches_any_other_field(policy: Forwarded, fields: list[Heade
     if policy is not Forwarded.OFF:
         assert sorted(name for name, _ in result if name in FORWARDING) == sorted(FORWARDING)
         assert result[: len(others(fields))] == others(fields)
+
+
+# ---- who is not trusted ---------------------------------------------------------------------------------------------
+
+
+CLAIMS = {
+    b"forwarded",
+    b"x-forwarded-for",
+    b"x-forwarded-proto",
+    b"x-forwarded-host",
+    b"x-forwarded-port",
+    b"x-forwarded-client-cert",
+    b"x-real-ip",
+    b"cf-connecting-ip",
+}
+INNOCENT = {b"a", b"x-forward", b"x-forwarded", b"not-x-forwarded-for", b"x-real-ip-2", b"authorization"}
+
+
+@pytest.mark.parametrize(
+    ("policy", "kept"),
+    [(Forwarded.OFF, set()), (Forwarded.APPEND, set(FORWARDING)), (Forwarded.REPLACE, set(FORWARDING))],
+)
+def test_where_a_stranger_says_he_comes_from_does_not_cross(policy: Forwarded, kept: set[bytes]) -> None:
+    """But for what the policy itself replaces, or adds this hop to."""
+    received = [(name, b"1") for name in sorted(CLAIMS | INNOCENT)]
+    claims = claims_dropped(policy, "cf-connecting-ip")
+    dropped = without_claims(NOT_COPIED, claims, received)
+    assert {name for name, _ in received if name not in dropped} == INNOCENT | kept
+    assert dropped >= NOT_COPIED
+    assert without_claims(NOT_COPIED | {b"a"}, claims, received) == dropped | {b"a"}
+
+
+def test_a_request_that_claims_nothing_shares_what_is_dropped() -> None:
+    claims = claims_dropped(Forwarded.OFF, None)
+    assert without_claims(NOT_COPIED, claims, [(b"a", b"x-forwarded-for")]) is claims
+
+
+def test_the_field_that_proxies_use_may_be_one_that_the_policy_writes() -> None:
+    for policy in Forwarded:
+        dropped = claims_dropped(policy, "x-forwarded-for")
+        assert (b"x-forwarded-for" in dropped) is (policy is Forwarded.OFF)
