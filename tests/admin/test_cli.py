@@ -155,8 +155,7 @@ def test_upstreams_are_applied_and_exported_with_the_routes(shell: Shell, tmp_pa
     }
     routes = {"/a": {"upstream": "api", "base": "/v1"}}
     shell.write(routes, upstreams=upstreams)
-    planned = shell.done("apply", "--dry-run")
-    assert planned.splitlines() == [
+    assert shell.done("apply").splitlines() == [
         "+ upstream api",
         "+ upstream api backend a http://a.example",
         "+ upstream api backend a weight 50",
@@ -167,7 +166,6 @@ def test_upstreams_are_applied_and_exported_with_the_routes(shell: Shell, tmp_pa
         "+ upstream empty",
         "+ /a upstream api/v1",
     ]
-    assert shell.done("apply") == planned
     exported = shell.done("export")
     assert yaml.safe_load(exported) == {"upstreams": upstreams, "routes": routes}
     (tmp_path / "relaygate.yaml").write_text(exported)
