@@ -16,6 +16,7 @@ Changes under load, `python -m loadtests.changes`: `changes.py` edits, replaces 
 `echo_upstream.py` says what it was asked.
 
 A choice among credentials, `python -m loadtests.choice_cost`: `choice_cost.py` times the selectors alone.
+A choice among backends, `python -m loadtests.balancing_cost`: `balancing_cost.py` times the balancers alone.
 
 Locust scenarios, `python -m loadtests.locust_run`: `locustfile_*.py` has one scenario each, `locust_verdict.py` what
 makes a run fail. Behind the relay stand `fake_upstream.py`, which can misbehave on command, `streaming_upstream.py` and

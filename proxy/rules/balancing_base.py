@@ -81,11 +81,12 @@ def observe(member: Member, latency_s: float, now_s: float) -> None:
     """Takes how long a member took to a response head, in seconds, into its average.
 
     The average is exponential in time and not in the number of requests: what came within the last 10 s weighs 63 %,
-    whether that was one request or a thousand. A first latency is taken as it is.
+    whether that was one request or a thousand. A first latency is taken as it is. `now_s` never goes back.
     """
-    latency_s = max(latency_s, LATENCY_MIN_S)
+    if latency_s < LATENCY_MIN_S:
+        latency_s = LATENCY_MIN_S
     if member.latency_s:
-        kept = exp(min(member.latency_at_s - now_s, 0.0) / LATENCY_TIME_CONSTANT_S)
+        kept = exp((member.latency_at_s - now_s) / LATENCY_TIME_CONSTANT_S)
         latency_s = member.latency_s * kept + latency_s * (1.0 - kept)
     member.latency_s = latency_s
     member.latency_at_s = member.latency_tried_s = now_s
