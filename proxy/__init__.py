@@ -4,7 +4,8 @@
   each other, with the readers and checks in `sources/`. The result is a `Config` (`config.py`): plain, frozen structs.
 - `server.py` is the parent process: its settings and what a reload does. `worker_group.py` starts, replaces and ends
   workers; `listening.py` and `listener_tls.py` have what outlives one: listening sockets, and what the TLS files held.
-  `granian_worker.py` is the loop of a worker, and its ends; `parent_death.py` has the kernel tell of a parent's.
+  `granian_worker.py` is the loop of a worker, and its ends; `parent_death.py` has the kernel tell of a parent's,
+  `asking_parent.py` is what a worker asks of it.
 - `app.py` is the ASGI callable: it makes each request an `Exchange` (`exchange.py`, the typed state of one request) and
   each failure an answer. `worker.py` holds what a worker's requests share, and the tick that looks after them.
 - `snapshot.py` compiles a `Config` to what the hot path reads: routes in a table, pools, ready-made bytes.

@@ -338,7 +338,7 @@ class Server(Struct, frozen=True, kw_only=True):
     whether requests are counted, where there is a Redis to tell. `stats_path` answers with the figures of all workers
     in JSON (null: nothing does). `trusted_proxies` are networks (`10.0.0.0/8`) of proxies in front: from them, and only
     from them, is believed whom a request comes from. They tell it in `real_ip_header` (`X-Real-IP`), or, where that is
-    null, in `X-Forwarded-For`.
+    null, in `X-Forwarded-For`, or `Forwarded` where there is none.
     """
 
     host: str = "127.0.0.1"

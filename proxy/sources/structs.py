@@ -296,8 +296,8 @@ class Reader:
         if (struct, name) in NAMED:
             return self._named(*NAMED[struct, name], value, path)
         given = _hidden(struct, name, Given(value, self.where(path), ".".join(path)))
-        if isinstance(type_, type) and issubclass(type_, StrEnum) and type(value) is int:
-            value = str(value)  # `http: 2` means the text
+        if isinstance(type_, type) and issubclass(type_, StrEnum) and type(value) in (int, float):
+            value = str(value)  # `http: 2` and `min_version: 1.3` mean the text
         read = checked(struct, name, convert(type_, value, given), given)
         return str(self.folder / read) if read is not None and (struct, name) in FILES else read
 

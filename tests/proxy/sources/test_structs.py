@@ -11,6 +11,7 @@ from proxy.config import (
     BalanceMethod,
     BalancePreset,
     BalanceQuery,
+    ClientCertificates,
     ConfigError,
     Credentials,
     CredentialSource,
@@ -23,6 +24,7 @@ from proxy.config import (
     Route,
     Server,
     Struct,
+    TlsVersion,
     UpstreamTls,
 )
 from proxy.sources import structs, yaml_document
@@ -66,6 +68,12 @@ def test_the_long_form_of_a_route() -> None:
 def test_server_fields_are_only_those_given() -> None:
     fields = read("server: {host: localhost, http: 2, health_prefix: /x/}")["server"]
     assert fields == {"host": "127.0.0.1", "http": HttpVersions.HTTP2, "health_prefix": "/x"}
+
+
+@pytest.mark.parametrize("text", ["1.3", "'1.3'", "1.30"])
+def test_a_version_of_tls_is_text_with_quotes_or_without(text: str) -> None:
+    tls = read(f"tls: {{certificate: a, key: b, client_certificates: optional, min_version: {text}}}")["tls"]
+    assert (tls.min_version, tls.client_certificates) == (TlsVersion.TLS_1_3, ClientCertificates.OPTIONAL)
 
 
 def test_files_are_relative_to_the_document() -> None:
