@@ -1,6 +1,7 @@
 """The listener, and the services that come with every gRPC server."""
 
 import asyncio
+import contextlib
 import shutil
 import signal
 import socket
@@ -19,12 +20,12 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from admin import control_plane
 from admin.grpc_api import management_pb2 as pb
 from admin.grpc_api import server
-from admin.grpc_api.server import NAMES
+from admin.grpc_api.server import NAMES, OPTIONS
 from loadtests.processes import free_port
 from proxy import server as proxy_server
 from proxy.config import Config, ConfigError, Grpc, Redis
 from tests.admin.admin_process import running as process
-from tests.admin.grpc_api.service import BEARER, DEADLINE_S, Caller, calling, running
+from tests.admin.grpc_api.service import BEARER, DEADLINE_S, Caller, Service, calling, running
 from tests.end_to_end.certificates import Certificates, Pair
 from tests.end_to_end.process_tree import descendants
 from tests.end_to_end.waiting import eventually, never
@@ -83,6 +84,26 @@ def test_a_call_that_is_not_there(call: Caller) -> None:
     with pytest.raises(grpc.RpcError) as caught:
         method(b"", metadata=BEARER, timeout=DEADLINE_S)
     assert code_of(caught) is grpc.StatusCode.UNIMPLEMENTED
+
+
+def test_who_only_connects_takes_no_more_than_a_share(service: Service, call: Caller) -> None:
+    with contextlib.ExitStack() as stack:
+        connections = [
+            stack.enter_context(socket.create_connection(("127.0.0.1", service.port)))
+            for _ in range(dict(OPTIONS)["grpc.max_allowed_incoming_connections"])
+        ]
+        eventually(lambda: any(map(has_ended, connections)), what="the end of one connection")
+        assert call(*STATS).version
+
+
+def has_ended(connection: socket.socket) -> bool:
+    connection.setblocking(False)
+    try:
+        return connection.recv(65536) == b""
+    except BlockingIOError:
+        return False
+    except ConnectionResetError:
+        return True
 
 
 # ---- TLS ------------------------------------------------------------------------------------------------------------
