@@ -35,10 +35,11 @@ class WrongAnswerError(Exception):
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one run of a case gave: figures, and a sentence for every kind of wrong answer."""
+    """What one run of a case gave: figures, a sentence for every kind of wrong answer, and what else is to be told."""
 
     values: dict[Metric, float]
     errors: list[str] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
 
 
 class Case(Protocol):

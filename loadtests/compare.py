@@ -13,12 +13,14 @@ import shlex
 import shutil
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from fnmatch import fnmatchcase
+from functools import partial
 from pathlib import Path
 from typing import Protocol, TypeVar
 
+from loadtests.balanced_cases import BalancedCost, BalancedFailures, BalancedPost, BalancedServe, GroupCase
 from loadtests.cases import (
     Case,
     DownloadCase,
@@ -31,6 +33,7 @@ from loadtests.cases import (
     WrongAnswerError,
     exchange,
 )
+from loadtests.get_load import LoadError
 from loadtests.idle_clients import IdleError
 from loadtests.key_pool_cost import KeyPoolCost
 from loadtests.ledger_lag import LedgerLag
@@ -40,7 +43,7 @@ from loadtests.metering_rate import MeteringRate
 from loadtests.own_cases import ColdStart, EditVisible, OwnCase, RoutesCost, ServeMemory, StatisticsCost
 from loadtests.processes import Running, StartError, exit_on_signals, free_port, raise_open_files_limit, running
 from loadtests.report import UNITS, Page, Section, render
-from loadtests.samples import Metric, Reading, Sample, Target, judge
+from loadtests.samples import Against, Metric, Reading, Sample, Target, judge
 from loadtests.servers import SERVERS, Job, Server, machine, relaygate_server
 from loadtests.sse_client import StreamError
 from loadtests.transfers import TransferError
@@ -56,7 +59,7 @@ FITTING_TRIALS = 2
 DELIVERED_PERCENT_MIN = 95
 EVENTS_PER_READ_MAX = 1.1
 # What a proxy can do wrong without ending the comparison.
-RUN_ERRORS = (IdleError, StartError, StreamError, TransferError, WrongAnswerError, WrkError)
+RUN_ERRORS = (IdleError, LoadError, StartError, StreamError, TransferError, WrongAnswerError, WrkError)
 SUBJECT = "relaygate"
 REFUSED_STATUSES = range(500, 600)
 
@@ -72,6 +75,7 @@ TARGETS = (
     Target("slow", Metric.GROWTH_BYTES, None, 16 * MIB),
     Target("idle", Metric.PSS_BYTES, None, 45_000_000),
     Target("idle", Metric.CONNECTION_BYTES, None, 20_000),
+    Target("balanced-failures", Metric.FAILED, "haproxy", 0, Against.DIFFERENCE),
 )
 
 
@@ -100,6 +104,9 @@ def arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--idle-connections", type=int, default=2000, help="idle clients (default: %(default)s)")
     parser.add_argument(
         "--pairs", type=int, default=4, help="pairs of relays a round, where two are compared (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--fault-seconds", type=float, default=3, help="how long each failure of a backend lasts (default: %(default)s)"
     )
     parser.add_argument("--edits", type=int, default=200, help="edits a round (default: %(default)s)")
     parser.add_argument("--write", type=Path, metavar="FILE", help="also write the page there")
@@ -132,6 +139,10 @@ def all_cases(options: argparse.Namespace) -> list[Case]:
     ]
 
 
+def group_cases(options: argparse.Namespace) -> list[GroupCase]:
+    return [BalancedPost(options.seconds), BalancedFailures(options.fault_seconds)]
+
+
 def own_cases(options: argparse.Namespace) -> list[OwnCase]:
     return [
         StatisticsCost(options.pairs),
@@ -139,6 +150,8 @@ def own_cases(options: argparse.Namespace) -> list[OwnCase]:
         KeyPoolCost(options.pairs),
         MeteringCost(options.pairs),
         UsageCost(options.pairs),
+        BalancedCost(options.pairs),
+        BalancedServe(options.fault_seconds),
         MeteringRate(),
         MeteringLone(),
         LedgerLag(),
@@ -207,13 +220,27 @@ class Comparison:
         print(text, flush=True)
 
     def run(self, case: Case, rounds: int) -> None:
+        self.take_turns(
+            case.name, rounds, {server.name: partial(self.attempt, case, server) for server in self.servers}
+        )
+
+    def run_group(self, case: GroupCase, rounds: int) -> None:
+        """Only those that can have several backends take part."""
+        turns = {
+            server.name: partial(self.attempt_group, case, server) for server in self.servers if server.launch_group
+        }
+        self.take_turns(case.name, rounds, turns)
+
+    def take_turns(self, case: str, rounds: int, turns: Mapping[str, Callable[[], Outcome]]) -> None:
         """Let the servers take turns, so that whatever else the machine does hits all of them alike."""
         for number in range(1, rounds + 1):
-            for server in self.servers:
-                outcome = self.attempt(case, server)
-                sample = Sample(case.name, server.name, number, outcome.values, outcome.errors)
+            for server, turn in turns.items():
+                outcome = turn()
+                sample = Sample(case, server, number, outcome.values, outcome.errors)
                 self.samples.append(sample)
                 print(progress(sample), flush=True)
+                for remark in outcome.remarks:
+                    self.note(f"{server}, {case}, round {number}: {remark}")
 
     def run_alone(self, case: OwnCase, rounds: int) -> None:
         """Measure what relaygate has no rival in. What goes wrong is kept as a sample without values."""
@@ -231,18 +258,30 @@ class Comparison:
                 print(f"{case.name} round {number} {reading.what}: {values}", flush=True)
 
     def attempt(self, case: Case, server: Server) -> Outcome:
+        def measure(directory: Path) -> Outcome:
+            origin = case.origin(self.upstreams)
+            if origin.scheme == "https":
+                self.check_verification(case, server, directory)
+            with started(server, case, origin, directory) as proxy:
+                case.verify(self.upstreams, proxy.port)
+                return case.measure(self.upstreams, proxy)
+
+        return self.tried(case.name, server.name, measure)
+
+    def attempt_group(self, case: GroupCase, server: Server) -> Outcome:
+        def measure(directory: Path) -> Outcome:
+            return case.measure(self.upstreams, server, directory)
+
+        return self.tried(case.name, server.name, measure)
+
+    def tried(self, case: str, server: str, measure: Callable[[Path], Outcome]) -> Outcome:
+        """What was measured in a directory of its own, or why nothing was."""
         try:
             with tempfile.TemporaryDirectory(dir=self.upstreams.directory) as name:
-                directory = Path(name)
-                origin = case.origin(self.upstreams)
-                if origin.scheme == "https":
-                    self.check_verification(case, server, directory)
-                with started(server, case, origin, directory) as proxy:
-                    case.verify(self.upstreams, proxy.port)
-                    return case.measure(self.upstreams, proxy)
+                return measure(Path(name))
         except RUN_ERRORS as error:
             # What a program printed has paths of this machine in it, so it goes to the terminal and not to the page.
-            print(f"{case.name} {server.name}: {error}", file=sys.stderr, flush=True)
+            print(f"{case} {server}: {error}", file=sys.stderr, flush=True)
             return Outcome({}, str(error).splitlines()[:1])
 
     def check_verification(self, case: Case, server: Server, directory: Path) -> None:
@@ -269,7 +308,9 @@ def progress(sample: Sample) -> str:
     return f"{sample.case} round {sample.round} {sample.server}: {figures}{errors}"
 
 
-def page(comparison: Comparison, cases: Sequence[Case], alone: Sequence[OwnCase], rounds: int, command: str) -> Page:
+def page(
+    comparison: Comparison, cases: Sequence[Case | GroupCase], alone: Sequence[OwnCase], rounds: int, command: str
+) -> Page:
     ran = {case.name for case in cases}
     return Page(
         date=dt.datetime.now(dt.UTC).strftime("%Y-%m-%d %H:%M UTC"),
@@ -291,14 +332,15 @@ def main(argv: Sequence[str]) -> int:
     """Run the comparison; 0 when every answer of every proxy was right, 1 when not, 2 when it cannot run."""
     options = arguments(argv)
     cases = chosen_cases(all_cases(options), options.cases)
+    balanced = chosen_cases(group_cases(options), options.cases)
     alone = chosen_cases(own_cases(options), options.cases)
     if SUBJECT not in {server.name for server in options.servers}:
         alone = []
     if options.list:
-        named: list[Case | OwnCase] = [*cases, *alone]
+        named: list[Case | GroupCase | OwnCase] = [*cases, *balanced, *alone]
         print("\n".join(f"{case.name:16} {case.title}" for case in named))
         return 0
-    if not (cases or alone):
+    if not (cases or balanced or alone):
         print(f"no such case: {options.cases}", file=sys.stderr)
         return 2
     missing = [program for program in ("nginx", "wrk", "curl", "taskset") if not shutil.which(program)]
@@ -317,10 +359,12 @@ def main(argv: Sequence[str]) -> int:
         for position, case in enumerate(cases):
             cases[position] = comparison.fit(case)
             comparison.run(cases[position], options.rounds)
+        for group_case in balanced:
+            comparison.run_group(group_case, options.rounds)
         for own_case in alone:
             comparison.run_alone(own_case, options.rounds)
     command = shlex.join(["python", "-m", "loadtests.compare", *argv])
-    text = render(page(comparison, cases, alone, options.rounds, command))
+    text = render(page(comparison, [*cases, *balanced], alone, options.rounds, command))
     print("\n" + text)
     if options.write:
         options.write.write_text(text)

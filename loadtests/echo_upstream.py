@@ -1,14 +1,19 @@
 """An upstream that says what it was asked, at little cost: `python -m loadtests.echo_upstream PORT NAME`.
 
 It answers each request with 200 and, as text, `NAME METHOD TARGET`, a newline, and the request's body. It understands
-requests without a body or with a `Content-Length`, from a proxy that behaves.
+requests without a body or with a `Content-Length`, from a proxy that behaves. From SIGUSR1 on the status is 503,
+whatever it is asked, and from SIGUSR2 on 200 again.
 """
 
 import asyncio
+import signal
 import sys
 from typing import cast
 
 import uvloop
+
+WELL, UNWELL = b"200 OK", b"503 Service Unavailable"
+HEAD = b"HTTP/1.1 %b\r\ncontent-type: text/plain\r\ncontent-length: %d\r\n\r\n"
 
 
 def echo(name: bytes, method: bytes, target: bytes, body: bytes = b"") -> bytes:
@@ -16,11 +21,25 @@ def echo(name: bytes, method: bytes, target: bytes, body: bytes = b"") -> bytes:
     return b"%b %b %b\n%b" % (name, method, target, body)
 
 
+class Health:
+    """Whether the program is well, as all its connections see it."""
+
+    def __init__(self) -> None:
+        self.status = WELL
+
+    def fail(self) -> None:
+        self.status = UNWELL
+
+    def recover(self) -> None:
+        self.status = WELL
+
+
 class Connection(asyncio.Protocol):
     """One connection from a proxy, one request after the other."""
 
-    def __init__(self, name: bytes) -> None:
+    def __init__(self, name: bytes, health: Health) -> None:
         self._name = name
+        self._health = health
         self._received = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -42,13 +61,15 @@ class Connection(asyncio.Protocol):
         self._received = rest[length_bytes:]
         method, target, _ = head.split(b" ", 2)
         body = echo(self._name, method, target, rest[:length_bytes])
-        self._transport.write(b"HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: %d\r\n\r\n" % len(body))
-        self._transport.write(body)
+        self._transport.write(HEAD % (self._health.status, len(body)) + body)
 
 
 async def serve(port: int, name: bytes) -> None:
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(lambda: Connection(name), "127.0.0.1", port, backlog=4096)
+    health = Health()
+    loop.add_signal_handler(signal.SIGUSR1, health.fail)
+    loop.add_signal_handler(signal.SIGUSR2, health.recover)
+    server = await loop.create_server(lambda: Connection(name, health), "127.0.0.1", port, backlog=4096)
     async with server:
         await server.serve_forever()
 

@@ -70,7 +70,24 @@ def read_pss(session: int) -> dict[int, int]:
 
 def pss_bytes(process: int) -> int:
     """Proportional set size of one process. Raises OSError where it is gone."""
-    return parse_pss_bytes((PROC / str(process) / "smaps_rollup").read_text())
+    return parse_kb((PROC / str(process) / "smaps_rollup").read_text(), "Pss")
+
+
+@dataclass(frozen=True)
+class KernelMemory:
+    """What the kernel of this machine holds for everybody: `tcp_bytes` for data in TCP's queues, `slab_bytes` for its
+    own objects, sockets among them.
+    """
+
+    tcp_bytes: int
+    slab_bytes: int
+
+
+def read_kernel_memory() -> KernelMemory:
+    return KernelMemory(
+        tcp_bytes=parse_tcp_pages((PROC / "net" / "sockstat").read_text()) * os.sysconf("SC_PAGE_SIZE"),
+        slab_bytes=parse_kb((PROC / "meminfo").read_text(), "Slab"),
+    )
 
 
 @dataclass(frozen=True)
@@ -91,9 +108,19 @@ def parse_schedstat_ns(text: str) -> int:
     return int(text.split()[0])
 
 
-def parse_pss_bytes(smaps_rollup: str) -> int:
-    for line in smaps_rollup.splitlines():
+def parse_tcp_pages(sockstat: str) -> int:
+    """The figure `mem` of the line `TCP` in /proc/net/sockstat."""
+    for line in sockstat.splitlines():
+        name, *figures = line.split()
+        if name == "TCP:":
+            return int(figures[figures.index("mem") + 1])
+    raise ValueError("no TCP line in sockstat")
+
+
+def parse_kb(text: str, wanted: str) -> int:
+    """In bytes, a line such as `Pss:   12 kB` of smaps_rollup or meminfo."""
+    for line in text.splitlines():
         name, _, value = line.partition(":")
-        if name == "Pss":
+        if name == wanted:
             return int(value.split()[0]) * 1024
-    raise ValueError("no Pss line in smaps_rollup")
+    raise ValueError(f"no line {wanted}")

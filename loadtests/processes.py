@@ -89,12 +89,15 @@ def is_free(port: int, host: str = "127.0.0.1") -> bool:
         return True
 
 
-def raise_open_files_limit() -> None:
-    """Let this process and its children open enough sockets for the widest case, as far as the hard limit goes."""
+def raise_open_files_limit(wanted: int = OPEN_FILES_WANTED) -> int:
+    """Let this process and its children open enough sockets for the widest case, as far as the hard limit goes; how
+    many they may open.
+    """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = OPEN_FILES_WANTED if hard == resource.RLIM_INFINITY else min(OPEN_FILES_WANTED, hard)
-    if soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    limit = max(soft, wanted if hard == resource.RLIM_INFINITY else min(wanted, hard))
+    if soft < limit:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
+    return limit
 
 
 def exit_on_signals() -> None:

@@ -33,6 +33,7 @@ class Variant(NamedTuple):
 
     routes: Mapping[str, object]
     environment: Mapping[str, str]
+    upstreams: Mapping[str, object] = {}
 
 
 def load(pairs: int, bursts: int) -> str:
@@ -107,5 +108,7 @@ def relay_launch(directory: Path, redis_url: str, variant: Variant) -> Launch:
     """The same on any CPU."""
     directory.mkdir(parents=True)
     settings = {"redis": {"url": redis_url}, "data_dir": str(directory), "routes": variant.routes}
+    if variant.upstreams:
+        settings["upstreams"] = variant.upstreams
     launch = relaygate_launch("proxy", free_port(), directory, settings)
     return replace(launch, environment={**launch.environment, **variant.environment})

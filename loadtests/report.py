@@ -3,7 +3,19 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from loadtests.samples import Metric, Reading, Sample, Spread, Unit, Verdict, joined, ratio_spread, value_spread
+from loadtests.samples import (
+    Against,
+    Metric,
+    Reading,
+    Sample,
+    Spread,
+    Unit,
+    Verdict,
+    joined,
+    ratio_spread,
+    select,
+    value_spread,
+)
 
 MB = 1_000_000
 MIB = 1 << 20
@@ -96,6 +108,9 @@ COLUMNS: Mapping[Metric, tuple[str, Callable[[float], str]]] = {
     Metric.CPU_US_PER_UNIT: ("CPU µs/{unit}", tenths),
     Metric.P50_US: ("p50 µs", grouped),
     Metric.P99_US: ("p99 µs", grouped),
+    Metric.FAILED: ("failed {units}", grouped),
+    Metric.RECOVERY_S: ("recovery", seconds),
+    Metric.RETURN_S: ("return", seconds),
     Metric.PSS_BYTES: ("PSS", megabytes),
     Metric.CONNECTION_BYTES: ("PSS/connection", kilobytes),
     Metric.GROWTH_BYTES: ("peak PSS - idle PSS", mebibytes),
@@ -112,6 +127,7 @@ UNITS: Mapping[Unit, Callable[[float], str]] = {
     Unit.MILLISECONDS: milliseconds,
     Unit.BYTES: megabytes,
     Unit.PER_SECOND: a_second,
+    Unit.COUNT: grouped,
 }
 
 
@@ -162,8 +178,12 @@ def targets_table(page: Page) -> str:
         target = verdict.target
         section = titles.get(target.case, Section(target.case, target.case, "unit"))
         title, form = COLUMNS[target.metric]
-        show = form if target.rival is None else two_digits
-        against = "" if target.rival is None else f" x {target.rival}"
+        if target.rival is None:
+            show, against = form, ""
+        elif target.against is Against.DIFFERENCE:
+            show, against = form, f" more than {target.rival}"
+        else:
+            show, against = two_digits, f" x {target.rival}"
         measured = "-" if verdict.measured is None else with_range(verdict.measured, show)
         bound = f"≤ {show(target.bound)}{against}"
         rows.append([f"{target.case}: {section.fill(title)}", bound, measured, verdict.word])
@@ -196,7 +216,10 @@ def section_table(page: Page, section: Section) -> str:
     header = ["", *(section.fill(COLUMNS[metric][0]) for metric in metrics), "errors"]
     rows = []
     for server in page.versions:
-        wrong = [s for s in page.samples if s.case == section.case and s.server == server and s.errors]
+        ran = select(page.samples, section.case, server)
+        if not ran:
+            continue
+        wrong = [sample for sample in ran if sample.errors]
         cells = [cell(medians[server, metric], COLUMNS[metric][1]) for metric in metrics]
         rows.append([server, *cells, f"in {len(wrong)} rounds" if wrong else "none"])
     rows += [[server, *("absent" for _ in metrics), "-"] for server in page.absent]

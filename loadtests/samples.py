@@ -18,6 +18,9 @@ class Metric(StrEnum):
     CPU_US_PER_UNIT = "cpu_us_per_unit"
     P50_US = "p50_us"
     P99_US = "p99_us"
+    FAILED = "failed"
+    RECOVERY_S = "recovery_s"
+    RETURN_S = "return_s"
     DELIVERED_PERCENT = "delivered_percent"
     EVENTS_PER_READ = "events_per_read"
     PSS_BYTES = "pss_bytes"
@@ -53,6 +56,7 @@ class Unit(StrEnum):
     MILLISECONDS = "ms"
     BYTES = "bytes"
     PER_SECOND = "1/s"
+    COUNT = "count"
 
 
 class Side(StrEnum):
@@ -87,14 +91,24 @@ class Reading:
         return "" if self.bound is None else met(self.measured, self.bound, self.side)
 
 
+class Against(StrEnum):
+    """How a value is held against a rival's."""
+
+    RATIO = "ratio"
+    DIFFERENCE = "difference"
+
+
 @dataclass(frozen=True)
 class Target:
-    """A bound on a metric of `server` in a case: on its ratio to `rival`'s, or on its own value where that is None."""
+    """A bound on a metric of `server` in a case: on its ratio to `rival`'s, or on what it has more than `rival` where
+    that may have nothing, or on its own value where there is no rival.
+    """
 
     case: str
     metric: Metric
     rival: str | None
     bound: float
+    against: Against = Against.RATIO
     server: str = "relaygate"
 
 
@@ -135,9 +149,22 @@ def value_spread(samples: Sequence[Sample], case: str, server: str, metric: Metr
 
 def ratio_spread(samples: Sequence[Sample], case: str, metric: Metric, server: str, rival: str) -> Spread | None:
     """`server` divided by `rival`, round by round; rounds where one of them is missing or zero do not count."""
+    pairs = round_by_round(samples, case, metric, server, rival)
+    return spread([ours / theirs for ours, theirs in pairs if theirs])
+
+
+def difference_spread(samples: Sequence[Sample], case: str, metric: Metric, server: str, rival: str) -> Spread | None:
+    """`server` less `rival`, round by round; rounds where one of them is missing do not count."""
+    return spread([ours - theirs for ours, theirs in round_by_round(samples, case, metric, server, rival)])
+
+
+def round_by_round(
+    samples: Sequence[Sample], case: str, metric: Metric, server: str, rival: str
+) -> list[tuple[float, float]]:
+    """The values of both in each round that has them."""
     theirs = {sample.round: sample.values[metric] for sample in select(samples, case, rival) if metric in sample.values}
     ours = [sample for sample in select(samples, case, server) if metric in sample.values]
-    return spread([s.values[metric] / theirs[s.round] for s in ours if theirs.get(s.round)])
+    return [(sample.values[metric], theirs[sample.round]) for sample in ours if sample.round in theirs]
 
 
 def judge(samples: Sequence[Sample], targets: Iterable[Target]) -> list[Verdict]:
@@ -147,7 +174,8 @@ def judge(samples: Sequence[Sample], targets: Iterable[Target]) -> list[Verdict]
 def measured(samples: Sequence[Sample], target: Target) -> Spread | None:
     if target.rival is None:
         return value_spread(samples, target.case, target.server, target.metric)
-    return ratio_spread(samples, target.case, target.metric, target.server, target.rival)
+    compared = ratio_spread if target.against is Against.RATIO else difference_spread
+    return compared(samples, target.case, target.metric, target.server, target.rival)
 
 
 def joined(readings: Iterable[Reading]) -> list[Reading]:

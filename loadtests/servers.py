@@ -18,6 +18,7 @@ from enum import Enum, auto
 from importlib.metadata import version
 from pathlib import Path
 
+from loadtests.group_servers import GroupJob, caddy_group, haproxy_group, nginx_group, relaygate_settings
 from loadtests.processes import Launch
 from loadtests.upstreams import HOST_NAME, REPOSITORY, Origin, nginx_user
 
@@ -43,12 +44,15 @@ class Job:
 
 @dataclass(frozen=True)
 class Server:
-    """A proxy that can be compared. `missing` says why it cannot run here, None when it can."""
+    """A proxy that can be compared. `missing` says why it cannot run here, None when it can. `launch_group` is None
+    where it has no upstreams of several backends.
+    """
 
     name: str
     launch: Callable[[Job], Launch]
     version: Callable[[], str]
     missing: Callable[[], str | None]
+    launch_group: Callable[[GroupJob], Launch] | None = None
 
 
 def program_missing(program: str) -> Callable[[], str | None]:
@@ -82,6 +86,13 @@ def relaygate(checkout: Path) -> Callable[[Job], Launch]:
         return relaygate_launch("proxy", job.port, job.directory, {"routes": {"/": route}}, checkout)
 
     return launch
+
+
+def relaygate_group(checkout: Path) -> Callable[[GroupJob], Launch]:
+    """Relaygate as it stands in a directory, with one route for everything, to backends that its workers watch alone:
+    there is no control plane that would check them.
+    """
+    return lambda job: relaygate_launch("proxy", job.port, job.directory, relaygate_settings(job.backends), checkout)
 
 
 def relaygate_launch(
@@ -278,7 +289,13 @@ def relaygate_server(name: str, checkout: Path) -> Server:
     def missing() -> str | None:
         return None if (checkout / "proxy" / "__main__.py").exists() else "no proxy/__main__.py in the checkout"
 
-    return Server(name, relaygate(checkout), lambda: f"{commit(checkout)}, granian {version('granian')}", missing)
+    return Server(
+        name,
+        relaygate(checkout),
+        lambda: f"{commit(checkout)}, granian {version('granian')}",
+        missing,
+        relaygate_group(checkout),
+    )
 
 
 def commit(checkout: Path) -> str:
@@ -296,9 +313,9 @@ SERVERS: Mapping[str, Server] = {
     server.name: server
     for server in (
         relaygate_server("relaygate", REPOSITORY),
-        Server("nginx", nginx, program_version("nginx", "-v"), program_missing("nginx")),
-        Server("haproxy", haproxy, program_version("haproxy", "-v"), program_missing("haproxy")),
-        Server("caddy", caddy, program_version("caddy", "version"), program_missing("caddy")),
+        Server("nginx", nginx, program_version("nginx", "-v"), program_missing("nginx"), nginx_group),
+        Server("haproxy", haproxy, program_version("haproxy", "-v"), program_missing("haproxy"), haproxy_group),
+        Server("caddy", caddy, program_version("caddy", "version"), program_missing("caddy"), caddy_group),
         Server("naive", naive, naive_version, lambda: None),
     )
 }

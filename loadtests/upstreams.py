@@ -19,6 +19,7 @@ from loadtests.processes import Launch, Running, free_port, running
 REPOSITORY = Path(__file__).resolve().parents[1]
 HOST_NAME = "localhost"
 MIB = 1 << 20
+BACKENDS = 3
 
 # 400 bytes, the size of a short chat completion without its text.
 ANSWER_BYTES = 400
@@ -59,6 +60,7 @@ http {{
     ssl_session_cache shared:sessions:10m;
     server {{
         listen 127.0.0.1:{http_port} backlog=4096;
+        {group_listens}
         listen 127.0.0.1:{https_port} ssl backlog=4096;
         ssl_certificate {directory}/known.pem;
         ssl_certificate_key {directory}/known.key;
@@ -87,12 +89,15 @@ class Origin:
 
 @dataclass(frozen=True)
 class Upstreams:
-    """The origins of a run, and the directory that holds its files."""
+    """The origins of a run, and the directory that holds its files. `group` is the http origin on ports of its own, as
+    backends of one upstream: they cost what the origin alone does.
+    """
 
     http: Origin
     https: Origin
     stranger: Origin
     streaming: Origin
+    group: tuple[int, ...]
     directory: Path
     sample: bytes
     big_file: Path
@@ -107,6 +112,7 @@ def upstreams(directory: Path, big_file_bytes: int) -> Iterator[Upstreams]:
         name: Origin(scheme, free_port(), authority)
         for name, scheme in (("http", "http"), ("https", "https"), ("stranger", "https"), ("streaming", "http"))
     }
+    group = tuple(free_port() for _ in range(BACKENDS))
     configuration = directory / "upstream.conf"
     configuration.write_text(
         NGINX_UPSTREAM.format(
@@ -114,6 +120,7 @@ def upstreams(directory: Path, big_file_bytes: int) -> Iterator[Upstreams]:
             directory=directory,
             answer=ANSWER.decode(),
             http_port=origins["http"].port,
+            group_listens=" ".join(f"listen 127.0.0.1:{port} backlog=4096;" for port in group),
             https_port=origins["https"].port,
             stranger_port=origins["stranger"].port,
         )
@@ -122,7 +129,9 @@ def upstreams(directory: Path, big_file_bytes: int) -> Iterator[Upstreams]:
     port = origins["streaming"].port
     streaming = Launch([sys.executable, "-m", "loadtests.streaming_upstream", str(port)], port, directory=REPOSITORY)
     with start(nginx, directory, "upstream"), start(streaming, directory, "streaming_upstream"):
-        yield Upstreams(**origins, directory=directory, sample=sample, big_file=directory / "files" / BIG_FILE[1:])
+        yield Upstreams(
+            **origins, group=group, directory=directory, sample=sample, big_file=directory / "files" / BIG_FILE[1:]
+        )
 
 
 def start(launch: Launch, directory: Path, name: str) -> contextlib.AbstractContextManager[Running]:

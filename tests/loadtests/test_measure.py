@@ -9,7 +9,7 @@ from loadtests.measure import (
     TICK_NS,
     CpuReading,
     cpu_spent_ns,
-    parse_pss_bytes,
+    parse_kb,
     parse_schedstat_ns,
     parse_stat,
     pss_bytes,
@@ -33,12 +33,12 @@ def test_schedstat_is_its_first_field() -> None:
 
 def test_pss_is_not_one_of_its_parts() -> None:
     rollup = "5583-7fff ---p 00000000 00:00 0 [rollup]\nRss: 1680 kB\nPss:    212 kB\nPss_Dirty:   112 kB\n"
-    assert parse_pss_bytes(rollup) == 212 * 1024
+    assert parse_kb(rollup) == 212 * 1024
 
 
 def test_pss_must_be_there() -> None:
     with pytest.raises(ValueError, match="no Pss line"):
-        parse_pss_bytes("Rss: 1680 kB\n")
+        parse_kb("Rss: 1680 kB\n")
 
 
 def test_cpu_is_the_sum_over_threads_old_and_new() -> None:
