@@ -78,7 +78,7 @@ def backends(directory: Path) -> Iterator[list[Backend]]:
         yield group
 
 
-def play(group: Sequence[Backend], fault_s: float) -> list[Fault]:
+def play(group: Sequence[Backend], fault_s: float, wait: Callable[[float], None] = time.sleep) -> list[Fault]:
     """One failure after the other, each for `fault_s` and followed by as long a calm; it begins with one."""
     first, second, third = group
     script: list[tuple[str, Backend, Callable[[], None], Callable[[], None], float]] = [
@@ -88,16 +88,16 @@ def play(group: Sequence[Backend], fault_s: float) -> list[Fault]:
         *(("flaps", first, first.kill, first.start, fault_s / 4) for _ in range(FLAPS)),
     ]
     faults = []
-    time.sleep(fault_s)
+    wait(fault_s)
     for name, backend, fail, recover, length_s in script:
         began_s = time.monotonic()
         fail()
-        time.sleep(length_s)
+        wait(length_s)
         recover()
         ended_s = time.monotonic()
-        time.sleep(length_s)
+        wait(length_s)
         faults.append(Fault(name, backend.name, began_s, ended_s, time.monotonic()))
-    time.sleep(fault_s)
+    wait(fault_s)
     return faults
 
 

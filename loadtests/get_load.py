@@ -25,6 +25,7 @@ from loadtests.keep_alive import Answer, KeepAlive, WrongAnswerError
 from loadtests.upstreams import REPOSITORY
 
 OK = 200
+READY = b"ready\n"
 ANSWER_TIMEOUT_S = 10.0
 STOP_TIMEOUT_S = 2 * ANSWER_TIMEOUT_S
 
@@ -119,12 +120,12 @@ class RunningLoad:
     """A load in a process of its own."""
 
     def __init__(self, process: subprocess.Popen[bytes]) -> None:
-        self._process = process
+        self.process = process
 
     def stop(self) -> list[Asked]:
         """Returns all requests, in the order of their answers, once each has ended. Raises `LoadError`."""
         try:
-            output, _ = self._process.communicate(timeout=STOP_TIMEOUT_S)
+            output, _ = self.process.communicate(timeout=STOP_TIMEOUT_S)
             return msgspec.json.decode(output, type=list[Asked])
         except (subprocess.TimeoutExpired, msgspec.DecodeError) as error:
             raise LoadError(f"the load did not end as it should: {type(error).__name__}") from error
@@ -132,10 +133,12 @@ class RunningLoad:
 
 @contextlib.contextmanager
 def get_load(port: int, connections: int, rate: float) -> Iterator[RunningLoad]:
-    """Load on a proxy, `rate` requests a second on each connection."""
+    """Load on a proxy, `rate` requests a second on each connection, once the clients are there. Raises `LoadError`."""
     command = [sys.executable, "-m", "loadtests.get_load", str(port), str(connections), str(rate)]
     process = subprocess.Popen(command, cwd=REPOSITORY, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     try:
+        if process.stdout is None or process.stdout.readline() != READY:
+            raise LoadError("the load did not begin")
         yield RunningLoad(process)
     finally:
         process.kill()
@@ -146,6 +149,8 @@ async def main(port: int, connections: int, rate: float) -> None:
     load = Load(port, connections, rate)
     # The end of its input ends it, also when whoever started it was killed.
     asyncio.get_running_loop().add_reader(sys.stdin, load.stop)
+    sys.stdout.buffer.write(READY)
+    sys.stdout.buffer.flush()
     await load.run()
     sys.stdout.buffer.write(msgspec.json.encode(load.record))
 

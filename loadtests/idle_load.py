@@ -122,22 +122,21 @@ def each(before: Weight, after: Weight, count: int) -> tuple[float, float, float
 
 
 def loaded(proxy: Running, directory: Path, seconds: float) -> Loaded:
-    script = write_script(directory)
-    run_wrk(script, proxy.port, CONNECTIONS, WARM_UP_S)
-    cpu = read_cpu(proxy.session)
-    figures = run_wrk(script, proxy.port, CONNECTIONS, seconds)
-    cpu_us = cpu_spent_ns(cpu, read_cpu(proxy.session)) / 1000 / max(1, figures.requests)
-    if figures.errors:
-        raise LoadError("; ".join(figures.errors))
+    # The steady load is the first, so that it warms the relay up for the other.
     with get_load(proxy.port, CONNECTIONS, RATE) as load:
         time.sleep(seconds)
         record = load.stop()
     if wrong := [asked.fault for asked in record if asked.fault]:
         raise LoadError(f"{len(wrong)} requests failed: {wrong[0]}")
+    cpu = read_cpu(proxy.session)
+    figures = run_wrk(write_script(directory), proxy.port, CONNECTIONS, seconds)
+    cpu_ns = cpu_spent_ns(cpu, read_cpu(proxy.session))
+    if figures.errors or not figures.requests:
+        raise LoadError("; ".join(figures.errors) or "no request was answered")
     steady_ms = [1000 * asked.took_s for asked in record]
     return Loaded(
         figures.requests / figures.duration_s,
-        cpu_us,
+        cpu_ns / 1000 / figures.requests,
         figures.p50_us / 1000,
         figures.p99_us / 1000,
         percentile(steady_ms, 50),

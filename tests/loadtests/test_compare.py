@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from loadtests.cases import WrongAnswerError
+from loadtests.cases import Outcome, WrongAnswerError
 from loadtests.compare import (
     TARGETS,
     Comparison,
@@ -18,7 +18,9 @@ from loadtests.compare import (
     page,
     progress,
 )
+from loadtests.get_load import LoadError
 from loadtests.samples import Metric, Reading, Sample, Unit
+from loadtests.servers import SERVERS, Server
 from loadtests.upstreams import Upstreams
 
 EVERY_CASE = [
@@ -35,12 +37,16 @@ EVERY_CASE = [
     "slow",
 ]
 
+GROUP_CASES = ["balanced-http-64", "balanced-failures"]
+
 OWN_CASES = [
     "statistics-cost",
     "routes-10000",
     "key-pool",
     "metering",
     "usage-reading",
+    "balanced-cost",
+    "balanced-serve",
     "metering-rate",
     "metering-lone",
     "ledger-lag",
@@ -75,9 +81,10 @@ def test_own_cases_are_chosen_likewise(wanted: str, names: list[str]) -> None:
 
 def test_own_cases_are_listed_only_where_relaygate_is_measured(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--list"]) == 0
-    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == [*EVERY_CASE, *OWN_CASES]
+    printed = [line.split()[0] for line in capsys.readouterr().out.splitlines()]
+    assert printed == [*EVERY_CASE, *GROUP_CASES, *OWN_CASES]
     assert main(["--list", "--servers", "nginx"]) == 0
-    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == EVERY_CASE
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == [*EVERY_CASE, *GROUP_CASES]
 
 
 @dataclass
@@ -108,7 +115,33 @@ def test_a_round_that_failed_is_noted_and_the_others_count(origins: Upstreams) -
 
 
 def test_every_target_is_of_a_case_that_exists() -> None:
-    assert {target.case for target in TARGETS} <= set(EVERY_CASE)
+    assert {target.case for target in TARGETS} <= {*EVERY_CASE, *GROUP_CASES}
+
+
+@dataclass
+class Remarkable:
+    """A case with backends that a server may be said to be bad at."""
+
+    name: str = "remarkable"
+    title: str = "Remarkable"
+    unit: str = "request"
+
+    def measure(self, upstreams: Upstreams, server: Server, directory: Path) -> Outcome:
+        assert upstreams.directory in directory.parents
+        if server.name == "caddy":
+            raise LoadError("the load did not end")
+        return Outcome({Metric.FAILED: 2}, remarks=["2 requests failed"])
+
+
+def test_only_servers_with_several_backends_take_part(origins: Upstreams) -> None:
+    comparison = Comparison(origins, [])
+    comparison.servers = [SERVERS[name] for name in ("nginx", "caddy", "naive")]
+    comparison.run_group(Remarkable(), 1)
+    assert comparison.samples == [
+        Sample("remarkable", "nginx", 1, {Metric.FAILED: 2}, []),
+        Sample("remarkable", "caddy", 1, {}, ["the load did not end"]),
+    ]
+    assert comparison.notes == ["nginx, remarkable, round 1: 2 requests failed"]
 
 
 def test_titles_say_what_is_sent() -> None:

@@ -1,25 +1,34 @@
 """The upstream says what it was asked, however the request is cut."""
 
+import os
+import signal
 import socket
 import sys
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 
 from loadtests.echo_upstream import echo
-from loadtests.processes import Launch, free_port, running
+from loadtests.processes import Launch, Running, free_port, running
 from loadtests.upstreams import REPOSITORY
+from tests.end_to_end.waiting import eventually
 
 REQUEST = b"POST /v1/x?a=b HTTP/1.1\r\nhost: up\r\nContent-Length: 5\r\n\r\nhello"
 BODY = echo(b"alpha", b"POST", b"/v1/x?a=b", b"hello")
 
 
-@pytest.fixture(name="port", scope="module")
-def fixture_port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+@pytest.fixture(name="upstream", scope="module")
+def fixture_upstream(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     port = free_port()
     command = [sys.executable, "-m", "loadtests.echo_upstream", str(port), "alpha"]
-    with running(Launch(command, port, directory=REPOSITORY), tmp_path_factory.mktemp("upstream") / "log"):
-        yield port
+    with running(Launch(command, port, directory=REPOSITORY), tmp_path_factory.mktemp("upstream") / "log") as program:
+        yield program
+
+
+@pytest.fixture(name="port")
+def fixture_port(upstream: Running) -> int:
+    return upstream.port
 
 
 def until(client: socket.socket, end: bytes) -> bytes:
@@ -46,3 +55,14 @@ def test_without_a_body(port: int) -> None:
     with socket.create_connection(("127.0.0.1", port), timeout=10) as client:
         client.sendall(b"GET /y HTTP/1.1\r\nhost: up\r\n\r\n")
         until(client, b"alpha GET /y\n")
+
+
+def test_it_is_unwell_between_two_signals(upstream: Running) -> None:
+    def is_now(status: bytes) -> bool:
+        with socket.create_connection(("127.0.0.1", upstream.port), timeout=10) as client:
+            client.sendall(b"GET /y HTTP/1.1\r\nhost: up\r\n\r\n")
+            return until(client, b"alpha GET /y\n").split()[1] == status
+
+    for number, expected in ((signal.SIGUSR1, b"503"), (signal.SIGUSR2, b"200")):
+        os.kill(upstream.session, number)
+        eventually(partial(is_now, expected))

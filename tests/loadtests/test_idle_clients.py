@@ -2,7 +2,7 @@
 
 import pytest
 
-from loadtests.idle_clients import IdleError, idle_clients
+from loadtests.idle_clients import IdleError, idle_clients, source_address
 from loadtests.upstreams import Upstreams
 
 
@@ -15,6 +15,11 @@ def test_a_closed_connection_is_counted(origins: Upstreams) -> None:
     with idle_clients(origins.http.port, 3) as clients:
         clients.connections[1].close()
         assert clients.closed() == 1
+
+
+@pytest.mark.parametrize(("number", "address"), [(0, "127.0.0.1"), (19_999, "127.0.0.1"), (20_000, "127.0.0.2")])
+def test_no_address_runs_out_of_ports(number: int, address: str) -> None:
+    assert source_address(number) == address
 
 
 def test_a_wrong_status_is_an_error(origins: Upstreams) -> None:

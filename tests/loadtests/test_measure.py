@@ -12,8 +12,10 @@ from loadtests.measure import (
     parse_kb,
     parse_schedstat_ns,
     parse_stat,
+    parse_tcp_pages,
     pss_bytes,
     read_cpu,
+    read_kernel_memory,
     read_pss,
     session_processes,
 )
@@ -33,12 +35,25 @@ def test_schedstat_is_its_first_field() -> None:
 
 def test_pss_is_not_one_of_its_parts() -> None:
     rollup = "5583-7fff ---p 00000000 00:00 0 [rollup]\nRss: 1680 kB\nPss:    212 kB\nPss_Dirty:   112 kB\n"
-    assert parse_kb(rollup) == 212 * 1024
+    assert parse_kb(rollup, "Pss") == 212 * 1024
 
 
 def test_pss_must_be_there() -> None:
-    with pytest.raises(ValueError, match="no Pss line"):
-        parse_kb("Rss: 1680 kB\n")
+    with pytest.raises(ValueError, match="no line Pss"):
+        parse_kb("Rss: 1680 kB\n", "Pss")
+
+
+def test_tcps_memory_is_that_of_its_own_line() -> None:
+    sockstat = "sockets: used 33\nTCP: inuse 11 orphan 0 tw 2 alloc 14 mem 27\nUDP: inuse 0 mem 1\n"
+    assert parse_tcp_pages(sockstat) == 27
+    with pytest.raises(ValueError, match="no TCP line"):
+        parse_tcp_pages("UDP: inuse 0 mem 1\n")
+
+
+def test_this_very_kernel_is_measured() -> None:
+    memory = read_kernel_memory()
+    assert memory.tcp_bytes >= 0
+    assert memory.slab_bytes > 1_000_000
 
 
 def test_cpu_is_the_sum_over_threads_old_and_new() -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from loadtests import own_cases
+from loadtests.balanced_cases import BalancedCost, BalancedServe
 from loadtests.compare import arguments
 from loadtests.compare import own_cases as all_own_cases
 from loadtests.key_pool_cost import KeyPoolCost
@@ -23,6 +24,7 @@ from loadtests.own_cases import (
     StatisticsCost,
     many_routes,
 )
+from loadtests.samples import Unit
 from loadtests.upstreams import Upstreams
 from tests.redis_servers import program
 
@@ -32,6 +34,8 @@ CASES: list[OwnCase] = [
     KeyPoolCost(1, 1),
     MeteringCost(1, 1),
     UsageCost(1, 5, 0.3),
+    BalancedCost(1, 1),
+    BalancedServe(0.2, 8),
     MeteringRate(8, 0.3, 4),
     MeteringLone(5, 0.1),
     LedgerLag(1.0),
@@ -45,6 +49,8 @@ LINES = {
     "key-pool": {"CPU/request, one of 1,000 keys / the client's own"},
     "metering": {"CPU/request of the relay, counted / public", "CPU of Redis for each that is counted"},
     "usage-reading": {"CPU/event, read / not read"},
+    "balanced-cost": {"CPU/request, 3 backends / 1 target"},
+    "balanced-serve": {"failed requests", "p99 during failures", "recovery", "return"},
     "metering-rate": {
         "admissions, one token",
         "p95 of the wait for one, one token",
@@ -81,7 +87,7 @@ def test_a_case_measures_what_it_says(
     for reading in readings:
         assert reading.case == case.name
         assert len(reading.values) == 1
-        assert reading.values[0] > 0
+        assert reading.values[0] > 0 or (reading.case, reading.unit) == ("balanced-serve", Unit.COUNT)
 
 
 def test_every_own_case_has_an_example_here() -> None:

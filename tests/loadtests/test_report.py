@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from loadtests.report import Page, Section, render
-from loadtests.samples import Metric, Reading, Sample, Side, Target, Unit, judge
+from loadtests.samples import Against, Metric, Reading, Sample, Side, Target, Unit, judge
 
 SAMPLES = [
     Sample("post", "relaygate", 1, {Metric.UNITS_PER_S: 20000.4, Metric.CPU_US_PER_UNIT: 42.0}),
@@ -50,6 +50,20 @@ def test_ratios_and_verdicts_stand_beside_the_targets() -> None:
     assert "| post: CPU/request | 4.00 (4.00 to 4.00) |" in page
     assert "| post: CPU µs/request | ≤ 4.00 x nginx | 4.00 (4.00 to 4.00) | met |" in page
     assert "| post: CPU µs/request | ≤ 40.0 | 43.0 (42.0 to 44.0) | **missed** |" in page
+
+
+def test_a_target_may_be_a_difference() -> None:
+    samples = [Sample("post", server, 1, {Metric.FAILED: count}) for server, count in (("relaygate", 3), ("nginx", 0))]
+    verdicts = judge(samples, [Target("post", Metric.FAILED, "nginx", 0, Against.DIFFERENCE)])
+    page = render(replace(PAGE, samples=samples, verdicts=verdicts))
+    assert "| post: failed requests | ≤ 0 more than nginx | 3 (3 to 3) | **missed** |" in page
+    assert "| relaygate | 3 | none |" in page
+
+
+def test_a_server_that_does_not_take_part_has_no_line() -> None:
+    page = render(replace(PAGE, versions={**PAGE.versions, "naive": "1"}))
+    assert "- naive: 1" in page
+    assert "| naive |" not in page
 
 
 def test_errors_and_notes_are_never_hidden() -> None:

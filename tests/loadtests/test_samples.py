@@ -3,6 +3,7 @@
 import pytest
 
 from loadtests.samples import (
+    Against,
     Metric,
     Reading,
     Sample,
@@ -11,6 +12,7 @@ from loadtests.samples import (
     Target,
     Unit,
     Verdict,
+    difference_spread,
     joined,
     judge,
     percentile,
@@ -51,6 +53,13 @@ def test_rounds_that_failed_do_not_count() -> None:
 
 def test_nothing_is_divided_by_zero() -> None:
     assert ratio_spread([sample("a", 1, 5), sample("b", 1, 0)], "post", CPU, "a", "b") is None
+
+
+def test_a_difference_is_taken_within_rounds_and_may_be_of_nothing() -> None:
+    samples = [*SAMPLES, sample("relaygate", 4, 0), sample("nginx", 4, 0), sample("relaygate", 5, 1)]
+    assert difference_spread(samples, "post", CPU, "relaygate", "nginx") == Spread(35, 0, 60)
+    target = Target("post", CPU, "nginx", 35, Against.DIFFERENCE)
+    assert [verdict.word for verdict in judge(samples, [target])] == ["met"]
 
 
 def test_what_was_not_measured_is_none() -> None:
