@@ -8,6 +8,7 @@ addresses of 127.0.0.0/8.
 import contextlib
 import http.client
 import select
+import ssl
 from collections.abc import Iterator
 
 from loadtests.wrk import REQUEST_BODY, REQUEST_HEADERS, REQUEST_PATH
@@ -23,12 +24,12 @@ class IdleError(Exception):
 class IdleClients:
     """Open connections, each with one complete exchange behind it."""
 
-    def __init__(self) -> None:
+    def __init__(self, tls: ssl.SSLContext | None) -> None:
+        self._tls = tls
         self.connections: list[http.client.HTTPConnection] = []
 
     def add(self, port: int) -> None:
-        source = source_address(len(self.connections))
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=TIMEOUT_S, source_address=(source, 0))
+        connection = self._connection(port, (source_address(len(self.connections)), 0))
         self.connections.append(connection)
         try:
             connection.request("POST", REQUEST_PATH, REQUEST_BODY, REQUEST_HEADERS)
@@ -38,6 +39,13 @@ class IdleClients:
             raise IdleError(f"connection {len(self.connections)}: {type(error).__name__}: {error}") from error
         if answer.status != 200:
             raise IdleError(f"connection {len(self.connections)}: status {answer.status} instead of 200")
+
+    def _connection(self, port: int, source: tuple[str, int]) -> http.client.HTTPConnection:
+        if self._tls is None:
+            return http.client.HTTPConnection("127.0.0.1", port, timeout=TIMEOUT_S, source_address=source)
+        return http.client.HTTPSConnection(
+            "127.0.0.1", port, timeout=TIMEOUT_S, source_address=source, context=self._tls
+        )
 
     def closed(self) -> int:
         """How many the proxy has closed: an idle connection has nothing else to report."""
@@ -61,9 +69,9 @@ def source_address(number: int) -> str:
 
 
 @contextlib.contextmanager
-def idle_clients(port: int, count: int) -> Iterator[IdleClients]:
+def idle_clients(port: int, count: int, tls: ssl.SSLContext | None = None) -> Iterator[IdleClients]:
     """`count` idle connections to a proxy. Raises `IdleError`."""
-    clients = IdleClients()
+    clients = IdleClients(tls)
     try:
         for _ in range(count):
             clients.add(port)

@@ -8,16 +8,17 @@ connection. docs/scaling.md draws conclusions from it.
 
 import argparse
 import contextlib
+import math
 import shutil
+import ssl
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-from loadtests.cases import exchange, expect
 from loadtests.get_load import LoadError, get_load
 from loadtests.idle_clients import IdleError, idle_clients
 from loadtests.measure import KernelMemory, cpu_spent_ns, read_cpu, read_kernel_memory, read_pss
@@ -28,15 +29,19 @@ from loadtests.samples import percentile
 from loadtests.servers import machine, relaygate_launch
 from loadtests.sse_client import event_streams
 from loadtests.streaming_upstream import EVENTS_PER_S
-from loadtests.upstreams import ANSWER, MIB, Upstreams, upstreams
-from loadtests.wrk import REQUEST_BODY, REQUEST_HEADERS, REQUEST_PATH, run_wrk, write_script
+from loadtests.upstreams import MIB, Upstreams, upstreams
+from loadtests.wrk import REQUEST_PATH, run_wrk, write_script
 
 CONNECTIONS = 64
 RATE = 8
 """Requests a second on each of CONNECTIONS, for latencies where nobody waits in line."""
 WARM_UP_S = 1.0
+WARMING = 64
+"""So many connections come first, so that what is allocated once is not counted."""
 SETTLE_S = 2.0
 OPEN_FILES_BESIDE = 1000
+FEWER_WITH_TLS = 5
+"""One in so many, since a client in Python takes a millisecond for each."""
 ENVIRONMENT = {"RELAYGATE_HEADER_TIMEOUT_S": "3600"}
 """It also ends idle connections."""
 
@@ -60,11 +65,14 @@ class Loaded(NamedTuple):
 
 
 class Idle(NamedTuple):
-    """What each of the idle connections weighs, in bytes, and the share of a CPU that all of them take."""
+    """What each of the idle connections weighs, in bytes, the CPU that making it and one request took, and the share of
+    a CPU that all of them take.
+    """
 
     pss: float
     tcp: float
     slab: float
+    opened_cpu_us: float
     cpu_share: float
 
 
@@ -86,12 +94,17 @@ class Found(NamedTuple):
     alone: Loaded
     beside: Loaded
     idle: Idle
+    with_tls: Idle
     streamed: Streamed
 
 
 @contextlib.contextmanager
-def relay(origins: Upstreams, directory: Path, connections: int) -> Iterator[Running]:
-    """One worker that takes so many connections: POSTs to REQUEST_PATH, `/events`, and GETs of anything else."""
+def relay(
+    origins: Upstreams, directory: Path, connections: int, tls: Mapping[str, object] | None = None
+) -> Iterator[Running]:
+    """One worker that takes so many connections: POSTs to REQUEST_PATH, `/events`, and GETs of anything else. Where
+    there is a section `tls`, it speaks that.
+    """
     with echo_upstream("echo", directory) as echo:
         routes = {
             "/": echo.url,
@@ -101,10 +114,9 @@ def relay(origins: Upstreams, directory: Path, connections: int) -> Iterator[Run
                 "max_connections": connections,
             },
         }
-        launch = relaygate_launch("proxy", free_port(), directory, {"routes": routes})
+        launch = relaygate_launch("proxy", free_port(), directory, {"routes": routes, "tls": tls})
         environment = {**launch.environment, **ENVIRONMENT, "RELAYGATE_MAX_CONNECTIONS": str(connections + CONNECTIONS)}
         with running(replace(launch, environment=environment), directory / "relaygate.log") as proxy:
-            expect(exchange(proxy.port, "POST", REQUEST_PATH, REQUEST_BODY, REQUEST_HEADERS), ANSWER)
             yield proxy
 
 
@@ -164,24 +176,38 @@ def streamed(proxy: Running, count: int, seconds: float) -> Streamed:
     return Streamed(*each(before, after, count), cpu_us, percentile(tally.delays_us, 99) / 1000)
 
 
+@contextlib.contextmanager
+def idle(proxy: Running, connections: int, seconds: float, tls: ssl.SSLContext | None = None) -> Iterator[Idle]:
+    """What connections weigh, while they are open. Raises `IdleError`, on leaving too where they were closed."""
+    with idle_clients(proxy.port, WARMING, tls):
+        time.sleep(SETTLE_S)
+    at_rest_share = cpu_share(proxy, seconds)
+    before, cpu = weigh(proxy), read_cpu(proxy.session)
+    with idle_clients(proxy.port, connections, tls) as clients:
+        opened_us = cpu_spent_ns(cpu, read_cpu(proxy.session)) / 1000 / connections
+        time.sleep(SETTLE_S)
+        weights = each(before, weigh(proxy), connections)
+        yield Idle(*weights, opened_us, cpu_share(proxy, seconds) - at_rest_share)
+        if closed := clients.closed():
+            raise IdleError(f"{closed} idle connections were closed")
+
+
 def measure(origins: Upstreams, directory: Path, connections: int, streams: int, seconds: float) -> Found:
-    """Raises `StartError`, `WrkError`, `LoadError`, `IdleError`, `StreamError` or `WrongAnswerError`."""
+    """Raises `StartError`, `WrkError`, `LoadError`, `IdleError` or `StreamError`."""
     with relay(origins, directory, connections) as proxy:
         alone = loaded(proxy, directory, seconds)
         time.sleep(SETTLE_S)
-        at_rest_share = cpu_share(proxy, seconds)
-        before = weigh(proxy)
-        with idle_clients(proxy.port, connections) as clients:
-            time.sleep(SETTLE_S)
-            weights = each(before, weigh(proxy), connections)
-            idle = Idle(*weights, cpu_share(proxy, seconds) - at_rest_share)
+        with idle(proxy, connections, seconds) as in_clear_text:
             beside = loaded(proxy, directory, seconds)
-            if closed := clients.closed():
-                raise IdleError(f"{closed} idle connections were closed")
-    # Afresh, since what idle connections have left would be used for streams.
-    with relay(origins, directory, connections) as proxy:
+    # Each afresh, since what the ones have left would be used for the others.
+    certificate = {"certificate": f"{origins.directory}/known.pem", "key": f"{origins.directory}/known.key"}
+    trusting = ssl.create_default_context(cafile=str(origins.https.authority))
+    few = math.ceil(connections / FEWER_WITH_TLS)
+    with relay(origins, directory, few, certificate) as proxy, idle(proxy, few, seconds, trusting) as with_tls:
+        pass
+    with relay(origins, directory, streams) as proxy:
         time.sleep(SETTLE_S)
-        return Found(connections, streams, alone, beside, idle, streamed(proxy, streams, seconds))
+        return Found(connections, streams, alone, beside, in_clear_text, with_tls, streamed(proxy, streams, seconds))
 
 
 def render(found: Found) -> str:
@@ -203,19 +229,24 @@ def render(found: Found) -> str:
             strict=True,
         )
     ]
-    idle, streamed = found.idle, found.streamed
+    columns = (found.idle, found.with_tls, found.streamed)
     weights = [
-        ("PSS", kilobytes(idle.pss), kilobytes(streamed.pss)),
-        ("data in TCP's queues, all ends", kilobytes(idle.tcp), kilobytes(streamed.tcp)),
-        ("kernel objects, all ends", kilobytes(idle.slab), kilobytes(streamed.slab)),
+        [name, *(kilobytes(figure) for figure in figures)]
+        for name, figures in (
+            ("PSS", [column.pss for column in columns]),
+            ("data in TCP's queues, all ends", [column.tcp for column in columns]),
+            ("kernel objects, all ends", [column.slab for column in columns]),
+        )
     ]
     return "\n\n".join(
         (
             table(["", "0 idle connections", f"{found.connections:,} idle connections"], lines),
-            table(["for each", "idle connection", f"stream of {found.streams:,}"], weights),
-            f"All idle connections take {100 * idle.cpu_share:.2f} % of a CPU while nobody asks.",
-            f"An event takes {streamed.cpu_us:.1f} µs of CPU ({EVENTS_PER_S}/s on each stream), p99 of its delay is "
-            f"{streamed.p99_ms:.2f} ms.",
+            table(["for each", "idle connection", "idle connection with TLS", f"stream of {found.streams:,}"], weights),
+            f"A connection and its first request take {found.idle.opened_cpu_us:.0f} µs of CPU, with TLS "
+            f"{found.with_tls.opened_cpu_us:.0f} µs. All idle connections take {100 * found.idle.cpu_share:.2f} % of a "
+            "CPU while nobody asks.",
+            f"An event takes {found.streamed.cpu_us:.1f} µs of CPU ({EVENTS_PER_S}/s on each stream), p99 of its delay "
+            f"is {found.streamed.p99_ms:.2f} ms.",
         )
     )
 
