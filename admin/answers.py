@@ -19,6 +19,7 @@ from admin.services.failures import (
     GroupInUse,
     InvalidCredential,
     NoBalanceQuery,
+    NoCertificate,
     NoRouteForKey,
     NoSuchBackend,
     NoSuchGroup,
@@ -36,6 +37,7 @@ from admin.services.failures import (
 from proxy.config import ConfigError
 from proxy.rules.access_tokens import AMOUNT_MAX
 from proxy.secrets import VARIABLE, SecretError
+from proxy.shared_state.unavailable import StoreUnavailable
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
@@ -97,6 +99,8 @@ OF_FAILURE: dict[type[Exception], tuple[int, str, str]] = {
         "undecryptable",
         f"What is stored was encrypted under a secret key that neither secret.key nor {VARIABLE} has.",
     ),
+    NoCertificate: (409, "no_certificate", "The listener has no certificate: tls.certificate and tls.key are not set."),
+    StoreUnavailable: (503, "unavailable", "Redis cannot be reached."),
     WorkersNotAsked: (503, "unavailable", "Redis cannot be reached, so workers cannot be asked."),
     NoSuchToken: (404, "not_found", "There is no access token of this id or text."),
     QuotaTooLarge: (400, "bad_request", f"quota_amount: the quota would be more than {AMOUNT_MAX}."),

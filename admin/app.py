@@ -20,7 +20,10 @@ from admin.auth import Authentication, SecureCookies, authenticated
 from admin.context import AdminRequest, Services
 from admin.endpoints import (
     actions,
+    backend_statistics,
+    backends,
     balances,
+    balancing_config,
     explain,
     flow_logs,
     flow_quota,
@@ -114,6 +117,9 @@ def create_app(
             *flow_tokens.PRIVATE,
             *flow_logs.PRIVATE,
             *flow_quota.PRIVATE,
+            *balancing_config.PRIVATE,
+            *backends.PRIVATE,
+            *backend_statistics.PRIVATE,
         ],
         guards=[authenticated],
         security=[{name: []} for name in _SCHEMES],

@@ -10,6 +10,7 @@ from litestar.datastructures import State
 
 from admin.answers import of_failure
 from admin.auth import Authentication, Caller
+from admin.balancing_ports import Management
 from admin.key_ports import (
     BalancesService,
     BalanceSyncService,
@@ -76,6 +77,7 @@ class Services(NamedTuple):
     stream: Stream
     about_keys: KeyServices
     about_tokens: TokenServices
+    management: Management
 
 
 def services_of(request: AdminRequest) -> Services:
@@ -99,6 +101,18 @@ def authentication_of(request: AdminRequest) -> Authentication:
 def caller_of(request: AdminRequest) -> Caller:
     caller: Caller = request.scope["user"]
     return caller
+
+
+@asynccontextmanager
+async def refusing() -> AsyncIterator[None]:
+    """What a service refuses to do within becomes a Refusal."""
+    try:
+        yield
+    except Exception as failure:
+        refusal = of_failure(failure)
+        if refusal is None:
+            raise
+        raise refusal from None
 
 
 @asynccontextmanager

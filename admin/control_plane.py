@@ -25,6 +25,7 @@ from admin.context import Services
 from admin.data_directory import data_directory
 from admin.database import Database, DatabaseDown, TransactionLost, open_database
 from admin.health_checks import HealthChecks
+from admin.management import BalancingManagement, Known
 from admin.migrations import migrate
 from admin.ports import ActionsService
 from admin.publisher import Publisher
@@ -41,12 +42,15 @@ from admin.services.events import Handler
 from admin.services.retention import Retention
 from admin.services.routes import Routes
 from admin.services.settings import Settings
+from admin.services.shared_reports import SharedReports
 from admin.services.statistics import Statistics
 from admin.services.statistics_intake import StatisticsIntake
 from admin.services.stream import Stream
+from admin.services.upstreams import Upstreams
 from admin.services.versions import Versions
 from admin.services.workers import LOOK_S, Workers
 from admin.sources import apply_file
+from admin.tls_reload import TlsReload, fingerprint_of
 from admin.upstream_calls import Connections, UpstreamCalls
 from proxy import logs
 from proxy.config import Admin, Config, ConfigError, Grpc, Route, Server, Upstream
@@ -189,6 +193,16 @@ def make(config: Config, token_hash: str) -> Litestar:
         stream,
         keys.services,
         access_tokens.services,
+        BalancingManagement(
+            config,
+            Upstreams(edits),
+            versions.current,
+            statistics,
+            stream,
+            workers,
+            Known(backends.health, backends.running, SharedReports(client, guard)),
+            None if config.tls is None else TlsReload(client, guard, workers, fingerprint_of(config.tls)).reload,
+        ),
     )
     retention = Retention(database, config.retention, lambda: [one.name for one in workers.living()], time.time)
     beside: tuple[Callable[[], Coroutine[Any, Any, None]], ...] = (

@@ -237,7 +237,7 @@ def _series(row: RouteCounts) -> SeriesView:
         outcomes.requests(row),
         outcomes.errors(row),
         {outcome: _outcome(counts) for outcome, counts in sorted(row.outcomes.items())},
-        *map(_latency, (row.durations, row.heads, row.overheads, row.upstreams)),
+        *map(latency, (row.durations, row.heads, row.overheads, row.upstreams)),
     )
 
 
@@ -245,7 +245,8 @@ def _outcome(counts: Counts) -> OutcomeView:
     return OutcomeView(*msgspec.structs.astuple(counts))
 
 
-def _latency(histogram: Histogram) -> Latency:
+def latency(histogram: Histogram) -> Latency:
+    """Returns what a histogram says in short."""
     return Latency(histogram.count, _mean_ms(histogram), *_quantiles_ms(histogram))
 
 

@@ -3,6 +3,7 @@
 A refusal tells the type that was found, never the value: that may be a secret.
 """
 
+import types
 import typing
 from collections.abc import Collection
 from typing import Any, TypeVar
@@ -35,7 +36,7 @@ def read(struct: type[AnyStruct], body: bytes) -> AnyStruct:
 
 def fields(struct: type[msgspec.Struct], body: bytes) -> dict[str, Any]:
     """Returns those fields of a struct that a body gives."""
-    return _fields(struct, decoded(body), "")
+    return fields_in(struct, decoded(body), "")
 
 
 def decoded(body: bytes) -> Any:
@@ -61,8 +62,10 @@ def unknown(where: str, name: str, known: Collection[str]) -> BodyError:
 
 def value(type_: Any, given: Any, where: str) -> Any:
     """Returns what is given as a type that a struct's field may have."""
-    if isinstance(type_, type) and issubclass(type_, msgspec.Struct):
-        return _built(type_, _fields(type_, given, where), f"{where}.")
+    if struct := _struct_in(type_):
+        if given is None and struct is not type_:
+            return None
+        return _built(struct, fields_in(struct, given, where), f"{where}.")
     if typing.get_origin(type_) is dict and issubclass(of := typing.get_args(type_)[1], msgspec.Struct):
         return {name: value(of, item, f"{where}.{name}") for name, item in mapping(given, where).items()}
     try:
@@ -82,7 +85,8 @@ def _built(struct: type[AnyStruct], given: dict[str, Any], prefix: str) -> AnySt
     return struct(**given)
 
 
-def _fields(struct: type[msgspec.Struct], given: Any, where: str) -> dict[str, Any]:
+def fields_in(struct: type[msgspec.Struct], given: Any, where: str) -> dict[str, Any]:
+    """Returns those fields of a struct that an object gives; `where` it stands is empty for the whole body."""
     fields = {field.encode_name: field for field in msgspec.structs.fields(struct)}
     prefix = f"{where}." if where else ""
     found = mapping(given, where)
@@ -90,6 +94,14 @@ def _fields(struct: type[msgspec.Struct], given: Any, where: str) -> dict[str, A
         if name not in fields:
             raise unknown(f"{prefix}{name}", name, fields)
     return {fields[name].name: value(fields[name].type, item, f"{prefix}{name}") for name, item in found.items()}
+
+
+def _struct_in(type_: Any) -> type[msgspec.Struct] | None:
+    """The struct that a type is, or is unless it is null."""
+    for one in (type_, *(typing.get_args(type_) if isinstance(type_, types.UnionType) else ())):
+        if isinstance(one, type) and issubclass(one, msgspec.Struct):
+            return one
+    return None
 
 
 def _expectation(info: inspect.Type) -> str:

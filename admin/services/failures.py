@@ -61,6 +61,10 @@ class InvalidCredential(Exception):  # noqa: N818 - it says what is wrong
     """A credential that cannot be used, and why; without its secret."""
 
 
+class NoCertificate(Exception):  # noqa: N818 - it says what is not there
+    """The listener has no certificate, so there is none to load again."""
+
+
 class NoSuchToken(Exception):  # noqa: N818 - it says what is not there
     """No access token has this id."""
 

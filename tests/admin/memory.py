@@ -9,15 +9,26 @@ from typing import Any
 import msgspec
 
 from admin.context import Services
+from admin.management import BalancingManagement, Known
+from admin.rules import route_specs, upstream_specs
 from admin.rules.deltas import EVERYTHING, Key, rolled_up
 from admin.rules.figures import Counters, Detail, Dropped, Overview, Point, PrefixFigures, Totals
 from admin.rules.outcomes import errors, requests
 from admin.rules.periods import ALL_TIME_S, DAY_S, MINUTE_S, Range, graph, slot_of, starts
-from admin.services.failures import DuplicateRoute, NoSuchRoute, NoSuchVersion
-from proxy.config import ConfigError, Route, leads_to
+from admin.services.failures import (
+    DuplicateBackend,
+    DuplicateRoute,
+    NoSuchBackend,
+    NoSuchRoute,
+    NoSuchUpstream,
+    NoSuchVersion,
+)
+from proxy.config import Backend, ConfigError, Route, Upstream, leads_to
+from proxy.shared_state.published import RoutesSection
 from proxy.shared_state.worker_state import WorkerState
 from proxy.sources import values
 from proxy.statistics import RouteCounts, StatisticsDelta
+from tests.admin.balancing_memory import BalancingMemory
 from tests.admin.keys_memory import KeysMemory
 from tests.admin.tokens_memory import TokensMemory
 
@@ -178,6 +189,64 @@ def checked(route: Route) -> Route:
 
 
 @dataclass
+class Upstreams:
+    """Upstreams beside the routes, checked as those in SQL."""
+
+    versions: Versions
+    about: BalancingMemory
+
+    async def all(self) -> Mapping[str, Upstream]:
+        return dict(self.about.upstreams)
+
+    async def add_backend(self, upstream: str, backend: Backend, actor: str) -> int:
+        there = self.about.upstreams.get(upstream, Upstream())
+        if any(one.id == backend.id or one.url == backend.url for one in there.backends):
+            raise DuplicateBackend
+        return self._put(upstream, (*there.backends, backend), actor)
+
+    async def change_backend(
+        self, upstream: str, backend_id: str, change: Callable[[Backend], Backend], actor: str
+    ) -> int:
+        there = self._backends(upstream, backend_id)
+        changed = {**there, backend_id: change(there[backend_id])}
+        return self._put(upstream, tuple(changed.values()), actor)
+
+    async def remove_backend(self, upstream: str, backend_id: str, actor: str) -> int:
+        there = self._backends(upstream, backend_id)
+        del there[backend_id]
+        return self._put(upstream, tuple(there.values()), actor)
+
+    async def replace(
+        self,
+        change: Callable[[Mapping[str, Upstream], Mapping[str, Route]], tuple[dict[str, Upstream], dict[str, Route]]],
+        actor: str,
+    ) -> int:
+        routes = {prefix: one.route for prefix, one in self.versions.stored.items()}
+        wanted, routed = change(self.about.upstreams, routes)
+        upstreams, after = upstream_specs.checked(wanted), route_specs.checked(routed)
+        if (upstreams, after) == (self.about.upstreams, routes):
+            return len(self.versions.versions)
+        self.about.upstreams = upstreams
+        self.versions.stored.clear()
+        self.versions.stored.update({prefix: Stored(prefix, route, 0, now_ms()) for prefix, route in after.items()})
+        return self.versions.record(actor, "replace")
+
+    def _backends(self, upstream: str, backend_id: str) -> dict[str, Backend]:
+        if upstream not in self.about.upstreams:
+            raise NoSuchUpstream
+        there = {one.id: one for one in self.about.upstreams[upstream].backends}
+        if backend_id not in there:
+            raise NoSuchBackend
+        return there
+
+    def _put(self, name: str, backends: tuple[Backend, ...], actor: str) -> int:
+        there = self.about.upstreams.get(name, Upstream())
+        changed = upstream_specs.checked({name: msgspec.structs.replace(there, backends=backends)})
+        self.about.upstreams.update(changed)
+        return self.versions.record(actor, f"change {name}")
+
+
+@dataclass
 class Settings:
     values: dict[str, str] = field(default_factory=dict)
 
@@ -328,6 +397,7 @@ class Memory:
         self.stream = Stream()
         self.about_keys = KeysMemory()
         self.about_tokens = TokensMemory()
+        self.about_balancing = BalancingMemory()
 
     @property
     def services(self) -> Services:
@@ -341,4 +411,24 @@ class Memory:
             self.stream,
             self.about_keys.services,
             self.about_tokens.services,
+            self.management(),
         )
+
+    def management(self) -> BalancingManagement:
+        """Reference 004's, as it is put together for SQL and Redis."""
+        about = self.about_balancing
+        return BalancingManagement(
+            about.config,
+            Upstreams(self.versions, about),
+            self.current,
+            self.statistics,
+            self.stream,
+            self.workers,
+            Known(lambda: about.health, lambda: about.running, about),
+            about.reload_tls if about.config.tls is not None else None,
+            lambda: self.statistics.now_s,
+        )
+
+    async def current(self) -> RoutesSection:
+        routes = {prefix: stored.route for prefix, stored in self.versions.stored.items()}
+        return RoutesSection(len(self.versions.versions), routes, upstreams=dict(self.about_balancing.upstreams))

@@ -190,6 +190,12 @@ def test_the_document_is_served_without_a_login_and_describes_every_body(api: Ap
         ("put", "/admin/pool-groups/{group_id}"),
         ("post", "/flow/tokens"),
         ("put", "/flow/tokens/{token}"),
+        ("put", "/api/v1/config"),
+        ("post", "/api/v1/backends/add"),
+        ("put", "/api/v1/backends/update"),
+        ("delete", "/api/v1/backends/remove"),
+        ("post", "/api/v1/backends/disconnect"),
+        ("post", "/api/v1/report"),
     }
     for (_, path), operation in described.items():
         open_to_all = path in ("/health", "/readyz", "/api/login", "/api/admin/login")

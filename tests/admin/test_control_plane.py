@@ -33,7 +33,9 @@ from proxy.config import Admin, Backend, Config, ConfigError, Database, Redis, R
 from proxy.shared_state.backend_health import BackendHealth, write_health
 from proxy.shared_state.breaker import Breaker, Guard
 from proxy.shared_state.events import STATISTICS, event
-from proxy.shared_state.keys import EVENTS, SUMMARY, WORKERS
+from proxy.shared_state.keys import BACKEND_REPORTS, CONFIG_SECTIONS, EVENTS, SUMMARY, WORKERS
+from proxy.shared_state.published import ROUTES as ROUTES_SECTION
+from proxy.shared_state.published import RoutesSection, decode_routes
 from proxy.shared_state.worker_state import encode_state
 from proxy.statistics import StatisticsDelta
 from tests.admin.counted import delta, packed, row, worker
@@ -236,6 +238,43 @@ def test_an_application_takes_what_workers_report_to_its_end(tmp_path: Path, mon
         assert asyncio.run(left(url)) == 0, "what was sent last has been taken when the application has ended"
         with TestClient(make(config, digest)) as client:
             assert stats()["total"] == 6
+
+
+def test_a_document_reaches_workers_and_so_does_a_report(tmp_path: Path) -> None:
+    config = Config(data_dir=str(tmp_path / "data"), admin=Admin(token=TOKEN))
+    digest = asyncio.run(prepare(config))
+    document = {
+        "backends": {"default": [{"id": "backend1", "host": "b1.example", "port": 8081}]},
+        "routing": {"default": {"path": "/", "upstream": "default"}},
+    }
+    report = {"upstream": "default", "backend_id": "backend1", "performance": {"cpu_usage": 45.2}}
+
+    async def published(url: str) -> tuple[RoutesSection, int]:
+        async with connected(url) as client:
+            found: Any = await client.hget(CONFIG_SECTIONS, ROUTES_SECTION)  # type: ignore[misc,unused-ignore]
+            reports = await client.hlen(BACKEND_REPORTS)  # type: ignore[misc,unused-ignore]
+            return decode_routes(found) if found else RoutesSection(0, {}), reports
+
+    with redis_at(EMBEDDED, tmp_path / "redis") as url:
+        config = msgspec.structs.replace(config, redis=Redis(url=url))
+        with TestClient(make(config, digest)) as client:
+            client.headers["Authorization"] = f"Bearer {TOKEN}"
+            version = client.put("/api/v1/config", json={"config": document}).json()["version"]
+            eventually(lambda: asyncio.run(published(url))[0].version == version)
+            section, _ = asyncio.run(published(url))
+            assert section.upstreams == {
+                "default": Upstream(backends=(Backend(url="http://b1.example:8081", id="backend1"),))
+            }
+            assert section.routes["/"] == Route(upstream="default")
+            assert client.post("/api/v1/report", json=report).status_code == 200
+            assert asyncio.run(published(url))[1] == 1
+            (shown,) = client.get("/api/v1/stats/backend").json()["backends"]
+            assert shown["performance"]["cpu_usage"] == 45.2
+            assert client.get("/api/v1/stats/server").json()["stats"]["backends"] == 1
+            assert client.post("/api/v1/config/reload-ssl").status_code == 409
+            private = {"upstream": "default", "backend": {"host": "127.0.0.1"}}
+            refused = client.post("/api/v1/backends/add", json=private)
+            assert (refused.status_code, refused.json()["error"]) == (400, "unusable")
 
 
 def test_an_access_token_that_is_not_kept_fresh_shows_in_readiness(tmp_path: Path) -> None:

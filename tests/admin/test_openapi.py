@@ -17,7 +17,18 @@ from schemathesis.specs.openapi.checks import (
 
 from admin.app import create_app
 from admin.rules.access_tokens import RANDOM_BYTES, QuotaType, text_of
-from proxy.config import BalancePreset, BalanceQuery, KeyPool, PoolGroup, Route
+from admin.tls_reload import Reloaded
+from proxy.config import (
+    Backend,
+    BalancePreset,
+    BalanceQuery,
+    Config,
+    KeyPool,
+    ListenerTls,
+    PoolGroup,
+    Route,
+    Upstream,
+)
 from proxy.rules.access_tokens import Unit
 from proxy.rules.attempts import Attempts
 from tests.admin.api import AUTHORIZED, TOKEN, TOKEN_HASH, there
@@ -25,6 +36,7 @@ from tests.admin.counted import delta, row, worker
 from tests.admin.memory import Memory, Stored, Worker
 
 MEMORY = Memory()
+MEMORY.about_balancing.config = Config(tls=ListenerTls(certificate="/c.pem", key="/k.pem"))
 SCHEMA = schemathesis.openapi.from_asgi(
     "/schema/openapi.json", create_app(MEMORY.services, token_hash=TOKEN_HASH, probes={"database": there})
 )
@@ -49,6 +61,17 @@ TOKEN_BODIES = [
     {"ws_id": "w", "email": "e@x.test", "operation": "add", "days": 3, "quota_type": "hybrid", "unit": "tokens"},
     {"operation": "unlimited", "quota_type": "count", "quota_operation": "set", "quota_amount": 5, "unit": "requests"},
 ]
+UPSTREAMS = ["default", "other"]
+BACKENDS = [
+    {"id": "backend1", "weight": 7, "host": "b1.example"},
+    {"id": "new", "host": "new.example", "port": 81, "health_check": {"interval": "5s"}},
+]
+CONFIGS = [
+    {"backends": {"default": BACKENDS}},
+    {"routing": {"x": {"path": "/x", "upstream": "default", "protocols": {"sse": "ip_hash"}}}},
+    {"upstreams": {"default": {"retry_max": 1}}, "server": {"port": 8000}},
+]
+PERFORMANCE = {"cpu_usage": 45.2, "memory_usage": 67.8, "load_avg_1": 2.1}
 OF_LISTS = {"routes": ["/p1"], "models": ["gpt-4o*"], "networks": ["10.0.0.0/8"]}
 
 Case = Any
@@ -80,6 +103,10 @@ def something_there() -> None:
     MEMORY.about_tokens.clear()
     for name, text in TOKENS.items():
         MEMORY.about_tokens.tokens.put(name, text, 10, quota_type=QuotaType.COUNT, unit=Unit.REQUESTS)
+    MEMORY.about_balancing.reloaded = Reloaded(1, 1)
+    MEMORY.about_balancing.upstreams = {
+        name: Upstream(backends=(Backend(url="http://b1.example", id="backend1"),)) for name in UPSTREAMS
+    }
     for prefix in PREFIXES:
         MEMORY.routes.stored[prefix] = Stored(prefix, Route(target="https://x.test"), 0, 0)
         MEMORY.versions.record("token", "a test")
@@ -100,8 +127,14 @@ def hits(draw: st.DrawFn, cases: st.SearchStrategy[Case]) -> Case:
     for name, known_ones in known_names.items():
         if parameters and name in parameters:
             parameters[name] = draw(st.sampled_from(known_ones))
-    if case.query and "against" in case.query:
-        case.query["against"] = draw(st.integers(1, len(PREFIXES)))
+    in_queries = {
+        "against": st.integers(1, len(PREFIXES)),
+        "upstream": st.sampled_from(UPSTREAMS),
+        "backend_id": st.just("backend1"),
+    }
+    for name, wanted in in_queries.items():
+        if case.query and name in case.query:
+            case.query[name] = draw(wanted)
     if isinstance(case.body, dict):
         known = {
             "prefix": f"/{draw(st.integers())}",
@@ -111,6 +144,11 @@ def hits(draw: st.DrawFn, cases: st.SearchStrategy[Case]) -> Case:
             "poolGroup": draw(st.sampled_from(GROUPS)),
             "ids": draw(st.lists(st.sampled_from(KEYS), min_size=1)),
             "id": f"g{draw(st.integers(0))}",
+            "upstream": draw(st.sampled_from(UPSTREAMS)),
+            "backend": draw(st.sampled_from(BACKENDS)),
+            "backend_id": "backend1",
+            "performance": PERFORMANCE,
+            "config": draw(st.sampled_from(CONFIGS)),
             **draw(st.sampled_from(TOKEN_BODIES)),
             **SECRETS,
             **OF_LISTS,

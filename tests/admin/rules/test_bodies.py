@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from admin.rules import bodies
-from proxy.config import Forwarded, Route, UpstreamTls
+from proxy.config import Balancer, Forwarded, Protocols, Route, UpstreamTls
 
 
 class Body(msgspec.Struct, frozen=True):
@@ -33,6 +33,12 @@ def test_a_required_field_that_is_not_there_is_named() -> None:
     assert refusal(Body, "{}") == "name: missing"
 
 
+def test_a_struct_that_may_be_null_is_read_as_one_or_is_null() -> None:
+    given = b'{"upstream": "u", "protocols": {"sse": "ip_hash"}}'
+    assert bodies.read(Route, given).protocols == Protocols(sse=Balancer.IP_HASH)
+    assert bodies.read(Route, b'{"protocols": null}').protocols is None
+
+
 def test_only_the_given_fields_are_read() -> None:
     assert bodies.fields(Route, b'{"via": null}') == {"via": None}
 
@@ -55,6 +61,11 @@ def test_only_the_given_fields_are_read() -> None:
         ('{"target": "x", "tls": []}', "tls: found a list, expected an object"),
         ('{"target": "x", "tls": {"verfy": true}}', "tls.verfy: unknown field, the nearest known one is verify"),
         ('{"target": "x", "tls": {"verify": null}}', "tls.verify: found null, expected true or false"),
+        (
+            '{"target": "x", "protocols": {"ws": "weight"}}',
+            "protocols.ws: unknown field, expected one of websocket, sse",
+        ),
+        ('{"target": "x", "protocols": {"sse": 1}}', "protocols.sse: found a number, expected one of ip_hash, "),
         ("", "the body is not JSON: "),
         ("{", "the body is not JSON: "),
         ('{"target": "\\ud800"}', "the body is not JSON: "),
