@@ -124,8 +124,9 @@ class Backends:
         try:
             if self._error is not None:
                 raise self._error
-            self._tried = ()
-            return group.take(self._picker, self._address) or await group.wait(self._picker, self._address)
+            had_all, self._tried = bool(self._tried), ()
+            again = group.take(self._picker, self._address) if had_all else None
+            return again or await group.wait(self._picker, self._address)
         except RelayError as error:
             self.trace.ending = error.cause.word
             raise

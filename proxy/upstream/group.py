@@ -21,7 +21,7 @@ from proxy.rules.retry_budget import RetryBudget
 
 log = logging.getLogger("relaygate")
 
-FULL = "full"
+FULL, EJECTED = "full", "ejected"
 
 
 class Picker:
@@ -53,7 +53,7 @@ class Waiter:
 
 
 class Group:
-    """The backends of one upstream. Times are the loop's, which `perf_counter` tells more finely."""
+    """The backends of one upstream. Times are of `perf_counter`."""
 
     def __init__(self, name: str, loop: asyncio.AbstractEventLoop) -> None:
         self.name = name
@@ -81,6 +81,7 @@ class Group:
         """Takes these settings. A backend of the same id and URL stays the member that it was, with what it has."""
         if settings == self.settings:
             return
+        before = [(member, member.weight) for member in self.members]
         known = {(backend.id, backend.url): member for member, backend in self._backends.items()}
         backends: dict[Member, Backend] = {}
         for backend in settings.backends:
@@ -93,8 +94,9 @@ class Group:
         self._ejections.use(settings.ejection, self.members)
         self._budget.share = settings.retry_share
         self._since_s = {member: since_s for member, since_s in self._since_s.items() if member in backends}
-        for picker in self._pickers.values():
-            picker.over(self.members)
+        if before != [(member, member.weight) for member in self.members]:
+            for picker in self._pickers.values():
+                picker.over(self.members)
         self.refresh()
 
     def backend(self, member: Member) -> Backend:
@@ -172,7 +174,7 @@ class Group:
 
     def failed(self, member: Member, began_s: float) -> None:
         """Takes that a backend failed a request: no connection, no answer, or one that says so."""
-        if member in self._backends and self._ejections.failed(member, self._loop.time(), began_s):
+        if member in self._backends and self._ejections.failed(member, perf_counter(), began_s):
             log.warning("backend %s of upstream %s is left alone: it keeps failing", member.id, self.name)
             self.refresh()
 
@@ -204,7 +206,7 @@ class Group:
 
     def tick(self) -> None:
         """Lets those back whose time has come. Called ten times a second."""
-        now_s = self._loop.time()
+        now_s = perf_counter()
         for member in self._ejections.due(now_s):
             log.info("backend %s of upstream %s is tried again", member.id, self.name)
             self._came_back(member)
@@ -215,8 +217,16 @@ class Group:
                 del self._since_s[member]
 
     def refresh(self) -> None:
-        """Finds out anew who may get a request, and gives room to those who wait for it."""
-        able = [member for member in self.members if self._hindrance(member) is None]
+        """Finds out anew who may get a request, and gives room to those who wait for it.
+
+        Where all others are unhealthy or not to be used, those that are ejected may get it: the cap on ejections counts
+        them alone.
+        """
+        hindrances = {member: self._hindrance(member) for member in self.members}
+        able = [member for member, why in hindrances.items() if why is None]
+        if not able and FULL not in hindrances.values():
+            # Better one that may have recovered than none.
+            able = [member for member, why in hindrances.items() if why == EJECTED and not member.full]
         if able:
             lowest = min(member.priority for member in able)
             able = [member for member in able if member.priority == lowest]
@@ -266,12 +276,12 @@ class Group:
         if member.id in self._unhealthy:
             return "unhealthy"
         if self._ejections.is_ejected(member):
-            return "ejected"
+            return EJECTED
         return FULL if member.full else None
 
     def _came_back(self, member: Member) -> None:
         if self.settings.slow_start_s:
-            self._since_s[member] = now_s = self._loop.time()
+            self._since_s[member] = now_s = perf_counter()
             member.share = slow_start_share(now_s, now_s, self.settings.slow_start_s)
 
 

@@ -1,6 +1,7 @@
 """The backends of one upstream: who may get a request, who waits, who comes back."""
 
 import asyncio
+from time import perf_counter
 from typing import Any
 
 import pytest
@@ -134,10 +135,9 @@ def test_states_decide_who_is_usable_and_how_busy_it_is() -> None:
 
 def test_ejection_ends_and_never_takes_more_than_its_share() -> None:
     async def dialogue() -> None:
-        loop = asyncio.get_running_loop()
         group = group_of("a", "b", "c", ejection=Ejection(failures=1, ejection_s=0.02, share_max=0.5))
         for member in list(group.members):
-            group.failed(member, loop.time())
+            group.failed(member, perf_counter())
         assert usable(group) == ["b", "c"]
         assert group.hindrances() == {"ejected": 1}
         await asyncio.sleep(0.03)
@@ -147,13 +147,45 @@ def test_ejection_ends_and_never_takes_more_than_its_share() -> None:
     play(dialogue)
 
 
+def test_where_nobody_else_is_well_those_that_are_ejected_are_tried() -> None:
+    async def dialogue() -> None:
+        group = group_of("a", "b", ejection=Ejection(failures=1))
+        a, b = group.members
+        group.failed(a, perf_counter())
+        assert usable(group) == ["b"]
+        group.use_states(frozenset({"b"}), {})
+        assert usable(group) == ["a"]
+        group.use_states(frozenset({"a", "b"}), {})
+        assert usable(group) == []
+        group.use_states(frozenset(), {})
+        assert usable(group) == ["b"]
+        group.use(settings_of("a", capped("b", 1), ejection=Ejection(failures=1)))
+        assert take(group) is b
+        assert usable(group) == [], "b has only to be waited for"
+
+    play(dialogue)
+
+
+def test_an_edit_that_leaves_members_and_weights_leaves_the_turns() -> None:
+    async def dialogue() -> None:
+        group = group_of("a", "b")
+        picker = group.picker(Balancer.WEIGHT)
+        turns_taken = picker.choose
+        group.use(settings_of("a", "b", retry_max=0))
+        assert picker.choose == turns_taken
+        group.use(settings_of("a", Backend(url="http://b", id="b", weight=5)))
+        assert picker.choose != turns_taken
+
+    play(dialogue)
+
+
 def test_what_a_removed_backend_does_is_nobodys_concern() -> None:
     async def dialogue() -> None:
         group = group_of("a", "b", ejection=Ejection(failures=1))
         a, _ = group.members
         group.use(settings_of("b", ejection=Ejection(failures=1)))
-        group.failed(a, asyncio.get_running_loop().time())
-        group.succeeded(a, asyncio.get_running_loop().time())
+        group.failed(a, perf_counter())
+        group.succeeded(a, perf_counter())
         assert usable(group) == ["b"]
         with pytest.raises(KeyError):
             group.backend(a)
