@@ -244,7 +244,7 @@ def make(config: Config, token_hash: str) -> Litestar:
             **keys.views,
         },
         outages=[DatabaseDown],
-        lifespan=[running],
+        lifespan=[running, *over_grpc(config.grpc, services.management, services.actions)],
     )
 
 
