@@ -28,7 +28,10 @@
 - `endpoints/` has one noun a file. `request_bodies.py` reads what they are sent, `answers.py` is the table of what they
   refuse, `readiness.py` asks the components how they are. `schema_page/` shows the OpenAPI document. `ports.py` is what
   all this asks of the SQL side.
-- `grpc_api/` offers the management of upstreams (`balancing_ports.py`) over gRPC, where that is enabled.
+- `management.py` is reference 004's management of upstreams (`balancing_ports.py`), in its own documents
+  (`rules/speedmimi_documents.py`), for endpoints and for `grpc_api/`, which offers it over gRPC where that is enabled.
+  `services/shared_reports.py` takes what backends say of their load to Redis, `tls_reload.py` has workers load the
+  listener's certificate again.
 - `rules/` decides: values in, values out.
 
 It imports from `proxy`, never the other way round.

@@ -23,13 +23,27 @@ from admin.control_plane import (
     prepare,
     validate,
 )
+from admin.grpc_api import management_pb2
 from admin.key_commands import credentials_of
 from admin.readiness import Health, View
 from admin.rules import tokens
 from admin.services.backend_states import BackendStates
 from admin.services.routes import Routes
 from admin.services.stream import Stream
-from proxy.config import Admin, Backend, Config, ConfigError, Database, Redis, Route, Server, Upstream, UpstreamTls
+from loadtests.processes import free_port
+from proxy.config import (
+    Admin,
+    Backend,
+    Config,
+    ConfigError,
+    Database,
+    Grpc,
+    Redis,
+    Route,
+    Server,
+    Upstream,
+    UpstreamTls,
+)
 from proxy.shared_state.backend_health import BackendHealth, write_health
 from proxy.shared_state.breaker import Breaker, Guard
 from proxy.shared_state.events import STATISTICS, event
@@ -39,6 +53,7 @@ from proxy.shared_state.published import RoutesSection, decode_routes
 from proxy.shared_state.worker_state import encode_state
 from proxy.statistics import StatisticsDelta
 from tests.admin.counted import delta, packed, row, worker
+from tests.admin.grpc_api.service import calling
 from tests.end_to_end.waiting import eventually
 from tests.redis_servers import DEADLINE_S, EMBEDDED, connected, redis_at, server, settle
 
@@ -241,7 +256,8 @@ def test_an_application_takes_what_workers_report_to_its_end(tmp_path: Path, mon
 
 
 def test_a_document_reaches_workers_and_so_does_a_report(tmp_path: Path) -> None:
-    config = Config(data_dir=str(tmp_path / "data"), admin=Admin(token=TOKEN))
+    grpc = Grpc(enabled=True, port=free_port())
+    config = Config(data_dir=str(tmp_path / "data"), admin=Admin(token=TOKEN), grpc=grpc)
     digest = asyncio.run(prepare(config))
     document = {
         "backends": {"default": [{"id": "backend1", "host": "b1.example", "port": 8081}]},
@@ -272,6 +288,12 @@ def test_a_document_reaches_workers_and_so_does_a_report(tmp_path: Path) -> None
             assert shown["performance"]["cpu_usage"] == 45.2
             assert client.get("/api/v1/stats/server").json()["stats"]["backends"] == 1
             assert client.post("/api/v1/config/reload-ssl").status_code == 409
+            with calling(grpc.port) as call:
+                metadata = (("x-admin-key", TOKEN),)
+                found = call("ConfigService", "GetConfig", management_pb2.GetConfigRequest(), metadata)
+                assert (found.version, found.config.grpc.port) == (version, grpc.port)
+                request = management_pb2.UpdateConfigRequest(config=found.config)
+                assert call("ConfigService", "UpdateConfig", request, metadata).version == version
             private = {"upstream": "default", "backend": {"host": "127.0.0.1"}}
             refused = client.post("/api/v1/backends/add", json=private)
             assert (refused.status_code, refused.json()["error"]) == (400, "unusable")
