@@ -209,10 +209,6 @@ DESCRIPTIONS = {
 }
 
 
-def unavailable(message: str) -> Refusal:
-    return Refusal(503, UNAVAILABLE.error, message)
-
-
 def place_of(error: BaseException) -> str:
     """Returns where an error was raised, to go behind its kind in a line of the log: its text may hold a secret."""
     place = error.__traceback__

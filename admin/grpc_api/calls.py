@@ -16,14 +16,13 @@ import grpc
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
-from admin.answers import INTERNAL, Refusal, of_failure, place_of, unavailable
+from admin.answers import INTERNAL, UNAVAILABLE, Refusal, of_failure, place_of
 from admin.auth import Authentication, Caller, token_in
 from admin.balancing_ports import Management
 from admin.context import recorded_of
 from admin.database import DatabaseDown
 from admin.grpc_api import management_pb2 as pb
 from admin.ports import ActionsService
-from proxy.shared_state.breaker import StoreUnavailable
 
 log = logging.getLogger("relaygate")
 
@@ -128,11 +127,8 @@ def refusal_of(error: Exception) -> Refusal:
     refusal = of_failure(error)
     if refusal is not None:
         return refusal
-    match error:
-        case DatabaseDown():
-            return unavailable("The database cannot be reached.")
-        case StoreUnavailable():
-            return unavailable("Redis cannot be reached.")
+    if isinstance(error, DatabaseDown):
+        return Refusal(503, UNAVAILABLE.error, UNAVAILABLE.message)
     log.error("a gRPC call failed: %s%s", type(error).__name__, place_of(error))
     return Refusal(500, INTERNAL.error, INTERNAL.message)
 

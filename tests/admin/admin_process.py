@@ -20,9 +20,8 @@ from admin.control_plane import over_grpc
 from admin.live_log import LiveLog
 from loadtests.processes import free_port
 from proxy import logs
-from proxy.config import Grpc, ListenerTls, LogLevel
+from proxy.config import Backend, Grpc, ListenerTls, LogLevel, Upstream
 from tests.admin.api import TOKEN_HASH, there
-from tests.admin.management_memory import ManagementMemory
 from tests.admin.memory import Memory
 from tests.end_to_end.certificates import Pair
 from tests.end_to_end.relay_process import REPOSITORY
@@ -33,11 +32,12 @@ STOP_DEADLINE_S = 20.0
 
 
 def make(listening_s: float = 0, grpc: Grpc = Grpc()) -> Litestar:  # noqa: B008 - it is frozen
-    """`listening_s` is how long one may listen to the live log. The management's statistics name the worker."""
+    """`listening_s` is how long one may listen to the live log. The only backend has the worker's number as its id."""
     memory = Memory()
     memory.about_keys.live_log = LiveLog(lifetime_s=listening_s)
-    management = ManagementMemory(program=str(os.getpid()))
-    lifespan = over_grpc(grpc, management, memory.actions)
+    backend = Backend(url="http://127.0.0.1:1", id=str(os.getpid()))
+    memory.about_balancing.upstreams["default"] = Upstream(backends=(backend,))
+    lifespan = over_grpc(grpc, memory.management(), memory.actions)
     return create_app(memory.services, token_hash=TOKEN_HASH, probes={"database": there}, lifespan=lifespan)
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.admin.grpc_api.service import Caller, Service, calling, running
+from tests.admin.grpc_api.service import Caller, Service, calling, fill, running
 
 
 @pytest.fixture(scope="session")
@@ -16,8 +16,7 @@ def listening() -> Iterator[tuple[Service, Caller]]:
 @pytest.fixture
 def service(listening: tuple[Service, Caller]) -> Service:
     service, _ = listening
-    service.management.reset()
-    service.memory.actions.actions.clear()
+    fill(service.memory)
     return service
 
 

@@ -26,6 +26,15 @@ CHOSEN_HASH = tokens.digest(CHOSEN, b"\x07" * tokens.SALT_BYTES)
 REQUEST = pb.GetServerStatsRequest()
 
 
+def failing(service: Service, monkeypatch: pytest.MonkeyPatch, raised: Exception) -> None:
+    """Has the call that tests make fail."""
+
+    async def fail() -> None:
+        raise raised
+
+    monkeypatch.setattr(service.management, "server_stats", fail)
+
+
 def refused(call: Caller, metadata: Any) -> Any:
     return call.refused("MonitorService", "GetServerStats", REQUEST, metadata)
 
@@ -46,8 +55,8 @@ def test_the_token_opens_it_in_either_field(call: Caller, metadata: Any) -> None
         (("cookie", f"relaygate={TOKEN}"),),
     ],
 )
-def test_anything_else_does_not(service: Service, call: Caller, metadata: Any) -> None:
-    service.management.raised = AssertionError()
+@pytest.mark.usefixtures("service")
+def test_anything_else_does_not(call: Caller, metadata: Any) -> None:
     error = refused(call, metadata)
     assert error.code() is grpc.StatusCode.UNAUTHENTICATED
     assert dict(error.trailing_metadata())["www-authenticate"] == "Bearer"
@@ -88,22 +97,24 @@ def test_the_log_of_actions_has_the_address(service: Service, call: Caller) -> N
         (StoreUnavailable("secret"), "Redis cannot be reached."),
     ],
 )
-def test_what_is_away_is_told(service: Service, call: Caller, raised: Exception, details: str) -> None:
-    service.management.raised = raised
+def test_what_is_away_is_told(
+    service: Service, call: Caller, monkeypatch: pytest.MonkeyPatch, raised: Exception, details: str
+) -> None:
+    failing(service, monkeypatch, raised)
     error = refused(call, BEARER)
     assert (error.code(), error.details()) == (grpc.StatusCode.UNAVAILABLE, details)
 
 
 def test_what_is_not_foreseen_is_told_in_the_log_and_not_to_the_client(
-    service: Service, call: Caller, caplog: pytest.LogCaptureFixture
+    service: Service, call: Caller, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    service.management.raised = RuntimeError("secret")
+    failing(service, monkeypatch, RuntimeError("secret"))
     with caplog.at_level(logging.ERROR, "relaygate"):
         error = refused(call, BEARER)
     assert error.code() is grpc.StatusCode.INTERNAL
     assert "secret" not in error.details()
     (line,) = [record.message for record in caplog.records]
-    assert line.startswith("a gRPC call failed: RuntimeError at ManagementMemory._fail:")
+    assert line.startswith("a gRPC call failed: RuntimeError at failing.<locals>.fail:")
 
 
 def test_an_edit_is_done_whole_though_its_client_leaves(
@@ -125,7 +136,7 @@ def test_an_edit_is_done_whole_though_its_client_leaves(
     assert call("MonitorService", "GetServerStats", REQUEST).version
     go_on.set()
     eventually(lambda: service.outcomes() == [("backend.remove", "default/one", "done")])
-    assert len(service.management.upstreams["default"]) == 1
+    assert service.ids() == ["two"]
 
 
 @pytest.mark.parametrize(
