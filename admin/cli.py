@@ -149,14 +149,14 @@ def add_dry_run(command: argparse.ArgumentParser) -> None:
     command.add_argument("--dry-run", action="store_true", help="print what would change, and change nothing")
 
 
-def add_import(command: argparse.ArgumentParser) -> None:
+def add_import(command: argparse.ArgumentParser, replaced: str) -> None:
     add_dry_run(command)
-    command.add_argument("--replace", action="store_true", help="take the imported target where a prefix has another")
+    command.add_argument("--replace", action="store_true", help=f"take the imported {replaced}")
 
 
 def add_apiproxy(command: argparse.ArgumentParser) -> None:
     command.add_argument("--redis-url", metavar="URL", required=True, help="the Redis that holds apiproxy:mappings")
-    add_import(command)
+    add_import(command, "target where a prefix has another")
 
 
 def add_droid2api(command: argparse.ArgumentParser) -> None:
@@ -187,7 +187,7 @@ def add_ledger_export(command: argparse.ArgumentParser) -> None:
 
 def add_speedmimi(command: argparse.ArgumentParser) -> None:
     command.add_argument("file", metavar="FILE", help="SpeedMimi's config.yaml")
-    add_import(command)
+    add_import(command, "backends where an upstream has others, and upstream where a prefix leads elsewhere")
 
 
 COMMANDS = {
@@ -200,7 +200,9 @@ COMMANDS = {
     "import droid2api": cli.Command(
         "add the keys, groups and settings of a droid2api", import_droid2api, add_droid2api
     ),
-    "import speedmimi": cli.Command("add the routes of a SpeedMimi's YAML", import_speedmimi, add_speedmimi),
+    "import speedmimi": cli.Command(
+        "add the backends and routes of a SpeedMimi's YAML", import_speedmimi, add_speedmimi
+    ),
     "keys import": cli.Command("add keys to the key pool", keys_import, add_keys_import),
     "keys export": cli.Command("print keys whole, a line each", keys_export, add_filters),
     "keys list": cli.Command("print which keys there are, without their secrets", keys_list, add_filters),

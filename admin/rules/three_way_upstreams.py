@@ -39,9 +39,16 @@ class Difference(msgspec.Struct, frozen=True):
         bases, befores, afters = _flat(self.base), _flat(self.before), _flat(self.after)
         return [
             self._line(path, befores.get(path), afters.get(path), conflict=befores.get(path) != bases.get(path))
-            for path in sorted(befores.keys() | afters.keys())
-            if befores.get(path) != afters.get(path)
+            for path in self._paths()
         ]
+
+    def parts(self) -> list[str]:
+        """What of the upstream differs, to be read: `backend b1 weight`."""
+        return [" ".join(path) for path in self._paths()]
+
+    def _paths(self) -> list[Path]:
+        befores, afters = _flat(self.before), _flat(self.after)
+        return [path for path in sorted(befores.keys() | afters.keys()) if befores.get(path) != afters.get(path)]
 
     def _line(self, path: Path, before: Any, after: Any, *, conflict: bool) -> str:
         sign = "+" if before is None else "-" if after is None else "~"

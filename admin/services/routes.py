@@ -16,10 +16,10 @@ from admin.rules import (
     three_way_upstreams,
     upstream_specs,
 )
-from admin.rules.additions import Additions, Existing, additions
+from admin.rules.additions import Additions, Existing, Wanted, additions
 from admin.rules.three_way import Plan
 from admin.services import settings
-from admin.services.edits import Editor, Whole, read_routes, read_whole
+from admin.services.edits import Editor, Whole, read_routes, read_whole, refuse_unknown_groups
 from admin.services.failures import DuplicateRoute, NoSuchRoute
 from proxy.config import ConfigError, KeyPool, Route, Upstream
 from proxy.rules.tiers import unknown_groups
@@ -130,16 +130,31 @@ class Routes:
 
         return [change.name for change in (await self._editor.edit(actor, "delete", decide)).changes]
 
-    async def add(self, wanted: Mapping[str, Route], existing: Existing, actor: str) -> Additions:
-        """Adds routes; what becomes of those that are there, `existing` says. Raises ConfigError."""
-        checked = route_specs.checked(wanted)
+    async def additions(self, wanted: Wanted, existing: Existing) -> Additions:
+        """What `add` would do. Raises ConfigError."""
+        checked = _checked(wanted)
+        async with self._database.read() as connection:
+            current = await read_whole(connection)
+        return additions(current.routes, current.upstreams, checked, existing)
+
+    async def add(self, wanted: Wanted, existing: Existing, actor: str) -> Additions:
+        """Adds routes and upstreams in one transaction; what becomes of those that are there, `existing` says.
+
+        Raises ConfigError.
+        """
+        checked = _checked(wanted)
         made: list[Additions] = []
 
-        def decide(current: dict[str, Route]) -> dict[str, Route]:
-            made.append(additions(current, checked, existing))
-            return made[-1].plan.result(current)
+        async def decide(_: AsyncConnection, before: Whole) -> Whole:
+            made.append(additions(before.routes, before.upstreams, checked, existing))
+            plan = made[-1].plan
+            routes = plan.result(before.routes)
+            refuse_unknown_groups(before, routes)
+            return before._replace(
+                routes=routes, upstreams=three_way_upstreams.result(before.upstreams, plan.upstreams)
+            )
 
-        await self._editor.edit(actor, "import", decide)
+        await self._editor.edit_whole(actor, "import", decide)
         return made[-1]
 
     async def plan(
@@ -200,6 +215,13 @@ class _File(NamedTuple):
         return cls(
             route_specs.checked(routes), key_pool, None if upstreams is None else upstream_specs.checked(upstreams)
         )
+
+
+def _checked(wanted: Wanted) -> Wanted:
+    """Raises ConfigError."""
+    return wanted._replace(
+        routes=route_specs.checked(wanted.routes), upstreams=upstream_specs.checked(wanted.upstreams)
+    )
 
 
 async def _planned(connection: AsyncConnection, current: Whole, file: _File) -> Plan:

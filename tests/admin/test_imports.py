@@ -3,16 +3,22 @@
 import asyncio
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
+from admin.commands import export
+from admin.imports import Imported, from_speedmimi
+from admin.rules.additions import Existing
 from loadtests.processes import free_port
-from proxy.config import Route
+from proxy.config import Config, Route
 from tests.admin.rules.test_speedmimi import DOCUMENTED
 from tests.admin.test_cli import Shell, refused
 from tests.redis_servers import connected, server
 
 KEY = "apiproxy:mappings"
+PRIVATE = {"RELAYGATE_ALLOW_PRIVATE_TARGETS": "true"}
 A, B = Route(target="https://a.example"), Route(target="https://b.example/base")
 
 
@@ -126,23 +132,104 @@ def test_a_redis_that_cannot_be_read_is_one_line(shell: Shell, redis_url: str) -
     assert "WRONGTYPE" in refused(shell.run("import", "apiproxy", "--redis-url", redis_url), 2)
 
 
-def test_speedmimis_file_is_routes_settings_and_what_is_ignored(shell: Shell) -> None:
+def test_speedmimis_file_is_upstreams_routes_and_settings(shell: Shell) -> None:
     (shell.folder / "config.yaml").write_text(DOCUMENTED)
-    private = {"RELAYGATE_ALLOW_PRIVATE_TARGETS": "true"}
-    ended = shell.run("import", "speedmimi", "config.yaml", "--dry-run", **private)
+    ended = shell.run("import", "speedmimi", "config.yaml", "--dry-run", **PRIVATE)
     assert ended.status == 0
     assert not (shell.folder / "data").exists()
-    again = shell.run("import", "speedmimi", "config.yaml", **private)
+    again = shell.run("import", "speedmimi", "config.yaml", **PRIVATE)
     assert (again.status, again.out, again.error) == (0, ended.out, ended.error)
-    assert again.out == (
-        "+ / http://127.0.0.1:8081\n\n# for relaygate.yaml:\nserver:\n  host: 0.0.0.0\n  port: 8080\n"
-        "  max_connections: 10000\n  header_timeout_s: 30.0\n  body_timeout_s: 30.0\n"
+    changes, _, settings = again.out.partition("\n# for relaygate.yaml:\n")
+    assert changes == (
+        "+ upstream default\n+ upstream default backend backend1 http://127.0.0.1:8081\n"
+        "+ upstream default backend backend1 health_check {}\n"
+        "+ upstream default backend backend1 name Backend Server 1\n+ / upstream default\n"
     )
-    lines = again.error.splitlines()
-    assert lines[0] == "relaygate: config.yaml:6: server.write_timeout: ignored, it has no counterpart"
-    assert len(lines) == 14
-    assert shell.stored() == (1, {"/": Route(target="http://127.0.0.1:8081")})
-    assert shell.run("import", "speedmimi", "config.yaml").status == 1, "the target is private"
+    assert yaml.safe_load(settings).keys() == {"server", "grpc"}
+    assert again.error == "relaygate: config.yaml:6: server.write_timeout: ignored, it has no counterpart\n"
+    assert stored(shell) == {
+        "upstreams": {
+            "default": {
+                "backends": [
+                    {"id": "backend1", "url": "http://127.0.0.1:8081", "name": "Backend Server 1", "health_check": {}}
+                ]
+            }
+        },
+        "routes": {
+            "/": {
+                "upstream": "default",
+                "balancer": "least_connections_weight",
+                "protocols": {"websocket": "ip_hash", "sse": "ip_hash"},
+            }
+        },
+    }
+
+
+def stored(shell: Shell) -> Any:
+    """What `relaygate export` prints, as values."""
+    return yaml.safe_load(asyncio.run(export(Config(data_dir=str(shell.folder / "data")))))
+
+
+def taken_over(shell: Shell, text: str, existing: Existing) -> Imported:
+    """As `relaygate import speedmimi` of a file with such a text."""
+    (shell.folder / "config.yaml").write_text(text)
+    config = Config(data_dir=str(shell.folder / "data"))
+    file = shell.folder / "config.yaml"
+    dry = asyncio.run(from_speedmimi(config, file, existing, dry_run=True))
+    done = asyncio.run(from_speedmimi(config, file, existing, dry_run=False))
+    assert dry == done
+    return done
+
+
+def test_backends_of_private_addresses_are_refused_unless_they_are_allowed(shell: Shell) -> None:
+    done = taken_over(shell, DOCUMENTED, Existing.KEEP)
+    assert (done.status, done.text.splitlines()[0]) == (1, "nothing changes")
+    file = shell.folder / "config.yaml"
+    assert done.complaints == [
+        f"not imported: {file}:22: backends.default.0.host: http://127.0.0.1:8081 is loopback, expected a public host",
+        f"not imported: {file}:37: routing.default.upstream: the upstream default has no backend that can be used",
+        f"{file}:6: server.write_timeout: ignored, it has no counterpart",
+    ]
+
+
+def test_what_can_be_used_of_an_upstream_is_imported_and_replaces_none(shell: Shell) -> None:
+    text = """
+backends: {up: [{host: 10.0.0.1}, {host: a.example, id: a}]}
+routing: {x: {upstream: up, path: /healthz}}
+"""
+    done = taken_over(shell, text, Existing.KEEP)
+    assert done.status == 1
+    assert "10.0.0.1 is private" in done.complaints[0]
+    assert "routes./healthz" in done.complaints[1]
+    alone = {"up": {"backends": [{"id": "a", "url": "http://a.example"}]}}
+    assert stored(shell) == {"upstreams": alone, "routes": {}}
+    changed = taken_over(shell, text.replace("a.example", "b.example"), Existing.REPLACE)
+    assert changed.text == "= upstream up (kept; it differs in backend a)\n"
+    assert stored(shell)["upstreams"] == alone
+
+
+def test_an_upstream_that_is_there_is_kept_unless_it_is_to_be_replaced(shell: Shell) -> None:
+    text = """
+backends: {up: [{host: own.example, scheme: https}]}
+routing: {x: {upstream: up, load_balancer: ip_hash}}
+"""
+    first = taken_over(shell, text, Existing.KEEP)
+    assert (first.complaints, first.status, shell.stored()[0]) == ([], 0, 1)
+    text = text.replace("own", "a").replace("ip_hash", "weight")
+    assert taken_over(shell, text, Existing.KEEP).text == (
+        "= upstream up (kept; it differs in backend up-a.example-443, backend up-own.example-443)\n"
+        "= / upstream up (kept; it differs in balancer)\n"
+    )
+    assert shell.stored()[0] == 1
+    assert taken_over(shell, text, Existing.REPLACE).text == (
+        "+ upstream up backend up-a.example-443 https://a.example\n"
+        "- upstream up backend up-own.example-443 https://own.example\n~ / upstream up (balancer)\n"
+    )
+    assert shell.stored()[0] == 2, "upstreams and routes are one version"
+    assert stored(shell) == {
+        "upstreams": {"up": {"backends": [{"id": "up-a.example-443", "url": "https://a.example"}]}},
+        "routes": {"/": {"upstream": "up", "balancer": "weight"}},
+    }
 
 
 def test_the_settings_that_are_printed_are_settings(shell: Shell) -> None:
