@@ -45,7 +45,7 @@ _TLS = {"cert_file": "certificate", "key_file": "key"}
 _GRPC = {"enabled": "enabled", "host": "host", "port": "port"}
 _BACKEND = {"id": "id", "name": "name", "weight": "weight", "active": "active", "max_conn": "max_connections"}
 _CHECK = {"path": "path", "failures": "failures"}
-_CHECK_DURATIONS = {"interval": "interval_s", "timeout": "timeout_s"}
+CHECK_DURATIONS = {"interval": "interval_s", "timeout": "timeout_s"}
 _PROTOCOLS = {"websocket": "websocket", "sse": "sse"}
 
 
@@ -79,6 +79,12 @@ def seconds(text: str) -> float:
     if not _DURATION.fullmatch(text):
         raise ValueError("a duration such as 30s or 1m30s")
     return sum(float(number) * _UNITS_S[unit] for number, unit in _PART.findall(text))
+
+
+def backend_url(scheme: str, host: str, port: int | None) -> str:
+    """The URL of a backend; `host` is one as `values.host_name` has it."""
+    netloc = (f"[{host}]" if ":" in host else host) + ("" if port is None else f":{port}")
+    return values.origin(f"{scheme}://{netloc}")
 
 
 class _Reader:
@@ -162,8 +168,7 @@ class _Reader:
         port = self._value((*path, "port"), lambda given: structs.convert(Port, given.value, given))
         if host is None:
             raise self._error((*path, "host"), "missing")
-        netloc = (f"[{host}]" if ":" in host else host) + ("" if port is None else f":{port}")
-        url = values.origin(f"{scheme}://{netloc}")
+        url = backend_url(scheme, host, port)
         self._refuse(f"{self._where((*path, 'host'))}: {'.'.join((*path, 'host'))}", url)
         return url
 
@@ -172,7 +177,7 @@ class _Reader:
             return None
         self._mapping(path)
         fields = self._fields(path, HealthCheck, _CHECK)
-        for key, ours in _CHECK_DURATIONS.items():
+        for key, ours in CHECK_DURATIONS.items():
             duration_s = self._seconds((*path, key), HealthCheck, ours)
             if duration_s is not None:
                 fields[ours] = duration_s

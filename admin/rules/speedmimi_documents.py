@@ -17,7 +17,7 @@ from msgspec.structs import replace
 
 from admin.rules import bodies, route_specs
 from admin.rules.bodies import BodyError
-from admin.rules.speedmimi import seconds
+from admin.rules.speedmimi import CHECK_DURATIONS, backend_url, seconds
 from proxy.config import (
     Backend,
     Balancer,
@@ -101,7 +101,6 @@ OptionsDocument = msgspec.defstruct(
 READ_ONLY = "health"
 """What lists of backends tell of each beside its settings; whoever sends it back changes nothing."""
 _PLACE = ("host", "port", "scheme")
-_CHECK_NAMES = {"interval": "interval_s", "timeout": "timeout_s"}
 _BACKEND_NAMES = {"max_conn": "max_connections"}
 _PORTS = {"http": 80, "https": 443}
 
@@ -272,9 +271,9 @@ def _given(given: Any, where: str) -> tuple[Document, Document]:
 def _check(given: Any, where: str, start: HealthCheck) -> HealthCheck:
     changes: Document = {}
     for name, value in bodies.fields_in(CheckDocument, given, where).items():
-        ours = _CHECK_NAMES.get(name, name)
+        ours = CHECK_DURATIONS.get(name, name)
         here = f"{where}.{name}"
-        if name in _CHECK_NAMES:
+        if name in CHECK_DURATIONS:
             changes[ours] = _seconds(ours, value, here)
         else:
             changes[ours] = _checked(HealthCheck, ours, value, here)
@@ -292,9 +291,7 @@ def _url(fields: Document, where: str) -> str:
     if "host" not in fields:
         raise ConfigError(f"{where}.host", "missing")
     host = _as(values.host_name, fields["host"], f"{where}.host")
-    port = fields.get("port")
-    netloc = (f"[{host}]" if ":" in host else host) + ("" if port is None else f":{port}")
-    return values.origin(f"{fields.get('scheme', 'http')}://{netloc}")
+    return backend_url(fields.get("scheme", "http"), host, fields.get("port"))
 
 
 def _place(url: str) -> Document:
