@@ -52,4 +52,5 @@ class BackendStates:
 
     def running(self) -> Mapping[Name, int]:
         """How many requests each backend has from all workers; those without any are left out."""
-        return summed(self._counts.younger(FRESH_S, self._now_s()).values())
+        found = summed(self._counts.younger(FRESH_S, self._now_s()).values())
+        return {name: elsewhere.running for name, elsewhere in found.items()}

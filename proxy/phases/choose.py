@@ -35,6 +35,8 @@ UNUSABLE_MAX = 100
 SUCCESS = Verdict(Says.SUCCESS)
 NOTHING = Verdict(Says.NOTHING)
 FAILED = Verdict(Says.FAILED)
+OF_THE_UPSTREAM = frozenset((Says.FAILED, Says.OVERLOADED))
+"""These tell more of who answers than of the credential."""
 
 
 class TryAgain(Exception):  # noqa: N818 - it says what to do
@@ -335,11 +337,15 @@ class Attempts:
             exchange.head.added = exchange.head.added[:-1]
 
     def _report(self, verdict: Verdict, status: int, error: str = "") -> None:
+        """Tells what came of the attempt. Where there are several backends, what one of them fails is its own fault."""
         self.chosen = False
+        counted = verdict
+        if verdict.says in OF_THE_UPSTREAM and self._exchange.route.balance is not None:
+            counted = NOTHING
         now_s = self._pool.now_s()
         trace = self.trace
         choice = self._choice or Choice(self._candidate)
-        self._pool.report(choice, self.model, verdict, status, self._attempt_s or self.began_s, now_s)
+        self._pool.report(choice, self.model, counted, status, self._attempt_s or self.began_s, now_s)
         backend = self._exchange.hop.authority.decode()
         trace.tries.append(Try(self._candidate.id, backend, now_s, status, verdict.says, error, verdict.wait_s))
 

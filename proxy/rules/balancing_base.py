@@ -19,12 +19,12 @@ LATENCY_MIN_S = 1e-6
 class Member:
     """One backend as one worker sees it. Equal to nothing but itself.
 
-    `running` are the requests that it has from this worker, `elsewhere` those from all others, as last told;
-    `connections_max` bounds their sum where it is more than 0. `util` is how busy it says that it is, 0 to 1.
-    `latency_s` is how long it takes to a response head, averaged by `observe`; 0 is not known. `latency_at_s` is when
-    it was last observed, `latency_tried_s` when it was last observed or tried for want of news. `share` multiplies the
-    weight: less than 1, and more than 0, while it slowly starts. `failures` in a row are counted by `Ejections`.
-    `usable` says that it may get a request now.
+    `running` are the requests that it has from this worker, `elsewhere` those from all others, as last told, and
+    `sharers` how many workers have any, this one included; `connections_max` bounds the sum where it is more than 0.
+    `util` is how busy it says that it is, 0 to 1. `latency_s` is how long it takes to a response head, averaged by
+    `observe`; 0 is not known. `latency_at_s` is when it was last observed, `latency_tried_s` when it was last observed
+    or tried for want of news. `share` multiplies the weight: less than 1, and more than 0, while it slowly starts.
+    `failures` in a row are counted by `Ejections`. `usable` says that it may get a request now.
     """
 
     __slots__ = (
@@ -38,6 +38,7 @@ class Member:
         "priority",
         "running",
         "share",
+        "sharers",
         "usable",
         "util",
         "weight",
@@ -50,6 +51,7 @@ class Member:
         self.priority = priority
         self.running = 0
         self.elsewhere = 0
+        self.sharers = 1
         self.util = 0.0
         self.latency_s = 0.0
         self.latency_at_s = 0.0
@@ -60,8 +62,13 @@ class Member:
 
     @property
     def full(self) -> bool:
-        """Whether it has as many requests as it may have."""
-        return 0 < self.connections_max <= self.running + self.elsewhere
+        """Whether it has as many requests as this worker may give it.
+
+        That is what the others leave of the cap, and its even share of that in any case: those who had it first would
+        keep it for themselves otherwise, however many wait elsewhere.
+        """
+        most = self.connections_max
+        return most > 0 and self.running >= max(most - self.elsewhere, most // self.sharers, 1)
 
     def __repr__(self) -> str:
         return f"Member({self.id!r})"

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 import msgspec
 
 from proxy.shared_state.backend_names import SEPARATOR
-from proxy.shared_state.linked_groups import Name
+from proxy.shared_state.linked_groups import Elsewhere, Name
 from proxy.shared_state.published import UNREADABLE
 
 
@@ -44,13 +44,20 @@ def written_s(data: bytes) -> float | None:
         return None
 
 
-def summed(entries: Iterable[bytes]) -> dict[Name, int]:
+def summed(entries: Iterable[bytes]) -> dict[Name, Elsewhere]:
     """Adds up what workers said. What this version cannot read is left out."""
-    sums: Counter[str] = Counter()
+    running: Counter[str] = Counter()
+    workers: Counter[str] = Counter()
     for data in entries:
         try:
-            sums.update(decode_counts(data).counts)
+            counts = decode_counts(data).counts
         except UNREADABLE:
             continue
-    names = ((key.partition(SEPARATOR), count) for key, count in sums.items())
-    return {(upstream, backend): count for (upstream, separator, backend), count in names if separator}
+        running.update(counts)
+        workers.update(counts.keys())
+    names = ((key.partition(SEPARATOR), key) for key in running)
+    return {
+        (upstream, backend): Elsewhere(running[key], workers[key])
+        for (upstream, separator, backend), key in names
+        if separator
+    }

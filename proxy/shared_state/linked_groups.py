@@ -4,7 +4,7 @@ A backend is named by its upstream's name and its own id.
 """
 
 from collections.abc import Mapping
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import msgspec
 
@@ -18,14 +18,21 @@ class BackendState(msgspec.Struct, frozen=True):
     util: float = 0.0
 
 
+class Elsewhere(NamedTuple):
+    """How many requests a backend has from other workers, and from how many of these."""
+
+    running: int
+    workers: int
+
+
 class LinkedGroups(Protocol):
     """The groups of backends of a worker, as the link to Redis sees them."""
 
     def use_states(self, states: Mapping[Name, BackendState], /) -> None:
         """Takes all that is known; a backend that is not named is healthy and idle."""
 
-    def use_elsewhere(self, running: Mapping[Name, int], /) -> None:
-        """Takes how many requests each backend has from all other workers."""
+    def use_elsewhere(self, running: Mapping[Name, Elsewhere], /) -> None:
+        """Takes how many requests each backend has from all other workers; one that is not named has none."""
 
     def running(self) -> Mapping[Name, int]:
         """Returns how many requests each backend has from this worker; those without any are left out."""

@@ -123,10 +123,11 @@ class Group:
             self._unhealthy = unhealthy
             self.refresh()
 
-    def use_elsewhere(self, running: Mapping[str, int]) -> None:
-        """Takes how many requests each backend has from other workers, by id."""
+    def use_elsewhere(self, running: Mapping[str, tuple[int, int]]) -> None:
+        """Takes how many requests each backend has from other workers, and from how many of these, by id."""
         for member in self.members:
-            member.elsewhere = running.get(member.id, 0)
+            member.elsewhere, others = running.get(member.id, (0, 0))
+            member.sharers = 1 + others
         self.refresh()
 
     # ---- for requests -----------------------------------------------------------------------------------------------
@@ -246,7 +247,7 @@ class Group:
     def _give(self, member: Member) -> None:
         member.running += 1
         self.running += 1
-        if 0 < member.connections_max <= member.running + member.elsewhere:
+        if member.full:
             self.refresh()
 
     def _take_another(self, picker: Picker, address: str, tried: Sequence[Member]) -> Member | None:

@@ -52,8 +52,8 @@ class Groups:
         self._states = states
         self._tell_states()
 
-    def use_elsewhere(self, running: Mapping[Name, int], /) -> None:
-        """Takes how many requests each backend has from all other workers."""
+    def use_elsewhere(self, running: Mapping[Name, tuple[int, int]], /) -> None:
+        """Takes how many requests each backend has from all other workers, and from how many of these."""
         for name, group in self._by_name.items():
             group.use_elsewhere({backend: count for (upstream, backend), count in running.items() if upstream == name})
 

@@ -75,7 +75,7 @@ def running(relay: Relay) -> dict[tuple[str, str], int]:
     async def main() -> dict[tuple[str, str], int]:
         async with connected(relay.configuration["redis"]["url"]) as client:
             found: Any = await client.hvals(BACKENDS_RUNNING)  # type: ignore[misc,unused-ignore]
-        return summed(found)
+        return {name: told.running for name, told in summed(found).items()}
 
     return asyncio.run(main())
 

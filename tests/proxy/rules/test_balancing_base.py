@@ -11,21 +11,30 @@ from tests.members import member
 
 
 @pytest.mark.parametrize(
-    ("connections_max", "running", "elsewhere", "full"),
+    ("connections_max", "running", "elsewhere", "sharers", "full"),
     [
-        (2, 0, 0, False),
-        (2, 1, 0, False),
-        (2, 2, 0, True),
-        (2, 1, 1, True),
-        (2, 0, 3, True),
-        (1000, 999, 0, False),
-        (0, 10**6, 10**6, False),
-        (-1, 10**6, 0, False),
+        (2, 0, 0, 1, False),
+        (2, 1, 0, 1, False),
+        (2, 2, 0, 1, True),
+        (2, 1, 1, 2, True),
+        (2, 0, 3, 2, False),  # its even share is one
+        (2, 1, 3, 2, True),
+        (10, 4, 10, 2, False),  # the other one will have to do with its own
+        (10, 5, 10, 2, True),
+        (10, 8, 1, 2, False),  # what the other one leaves
+        (10, 9, 1, 2, True),
+        (1, 0, 5, 6, False),  # never less than one
+        (1, 1, 5, 6, True),
+        (1000, 999, 0, 1, False),
+        (0, 10**6, 10**6, 2, False),
+        (-1, 10**6, 0, 1, False),
     ],
 )
-def test_who_has_as_many_as_it_may_is_full(connections_max: int, running: int, elsewhere: int, full: bool) -> None:  # noqa: FBT001 - a table
+def test_who_has_as_many_as_it_may_is_full(
+    connections_max: int, running: int, elsewhere: int, sharers: int, *, full: bool
+) -> None:
     one = Member("a", connections_max=connections_max)
-    one.running, one.elsewhere = running, elsewhere
+    one.running, one.elsewhere, one.sharers = running, elsewhere, sharers
     assert one.full is full
 
 

@@ -2,20 +2,22 @@
 
 from collections.abc import Mapping
 
-from proxy.shared_state.linked_groups import BackendState, Name
+from proxy.shared_state.linked_groups import BackendState, Elsewhere, Name
 
 
 class ToldGroups:
     def __init__(self) -> None:
         self.states: dict[Name, BackendState] = {}
         self.elsewhere: dict[Name, int] = {}
+        self.workers: dict[Name, int] = {}
         self.here: dict[Name, int] = {}
 
     def use_states(self, states: Mapping[Name, BackendState]) -> None:
         self.states = dict(states)
 
-    def use_elsewhere(self, running: Mapping[Name, int]) -> None:
-        self.elsewhere = dict(running)
+    def use_elsewhere(self, running: Mapping[Name, Elsewhere]) -> None:
+        self.elsewhere = {name: told.running for name, told in running.items()}
+        self.workers = {name: told.workers for name, told in running.items()}
 
     def running(self) -> Mapping[Name, int]:
         return self.here

@@ -62,14 +62,14 @@ def test_a_backend_that_stays_keeps_what_it_has_through_an_edit() -> None:
 def test_nobody_gets_more_than_its_cap_and_what_other_workers_have_counts() -> None:
     async def dialogue() -> None:
         group = group_of(capped("a", 2), capped("b", 3))
-        group.use_elsewhere({"a": 1, "b": 1})
+        group.use_elsewhere({"a": (1, 1), "b": (1, 1)})
         taken = [take(group) for _ in range(3)]
         assert sorted(member.id for member in taken) == ["a", "b", "b"]
         assert group.take(group.picker(LEAST), "") is None
         assert group.hindrances() == {"full": 2}
         group.use_elsewhere({})
         assert usable(group) == ["a", "b"]
-        group.use_elsewhere({"a": 9})
+        group.use_elsewhere({"a": (9, 1)})
         assert usable(group) == ["b"]
         for member in taken:
             group.give_back(member)
@@ -106,7 +106,7 @@ def test_room_goes_to_who_has_waited_longest_whatever_makes_it() -> None:
 def test_who_waits_is_told_that_nothing_came(elsewhere: int) -> None:
     async def dialogue() -> None:
         group = group_of(capped("a", 1), queue_wait_s=0.02)
-        group.use_elsewhere({"a": elsewhere})
+        group.use_elsewhere({"a": (elsewhere, 1)})
         if not elsewhere:
             take(group)
         with pytest.raises(RelayError, match="backends_busy"):

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from proxy.config import Backend, Balancer, Upstream
-from proxy.shared_state.linked_groups import BackendState, LinkedGroups
+from proxy.shared_state.linked_groups import BackendState, Elsewhere, LinkedGroups
 from proxy.upstream.groups import Groups
 from tests.proxy.asgi import play
 
@@ -35,7 +35,7 @@ def test_what_is_known_of_backends_reaches_their_own_group_also_later_ones() -> 
         linked: LinkedGroups = groups
         groups.use({"one": upstream_of("a", "b")})
         linked.use_states({("one", "a"): BackendState(healthy=False), ("two", "a"): BackendState(util=0.5)})
-        linked.use_elsewhere({("one", "b"): 3, ("two", "a"): 1})
+        linked.use_elsewhere({("one", "b"): Elsewhere(3, 2), ("two", "a"): Elsewhere(1, 1)})
         assert [member.id for member in groups.get("one").usable] == ["b"]
         assert [member.elsewhere for member in groups.get("one").members] == [0, 3]
         groups.use({"one": upstream_of("a", "b"), "two": upstream_of("a")})
