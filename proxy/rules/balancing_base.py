@@ -6,7 +6,7 @@ protocol, one for each route), so what one of them remembers of its own turns li
 """
 
 from collections.abc import Sequence
-from math import exp
+from math import exp, inf
 from typing import Protocol
 
 DEFAULT_WEIGHT = 100
@@ -20,11 +20,12 @@ class Member:
     """One backend as one worker sees it. Equal to nothing but itself.
 
     `running` are the requests that it has from this worker, `elsewhere` those from all others, as last told, and
-    `sharers` how many workers have any, this one included; `connections_max` bounds the sum where it is more than 0.
-    `util` is how busy it says that it is, 0 to 1. `latency_s` is how long it takes to a response head, averaged by
-    `observe`; 0 is not known. `latency_at_s` is when it was last observed, `latency_tried_s` when it was last observed
-    or tried for want of news. `share` multiplies the weight: less than 1, and more than 0, while it slowly starts.
-    `failures` in a row are counted by `Ejections`. `usable` says that it may get a request now.
+    `sharers` how many workers have any, this one included; `connections_max` bounds the sum where it is more than 0,
+    and `most` what this worker may give it. `util` is how busy it says that it is, 0 to 1. `latency_s` is how long it
+    takes to a response head, averaged by `observe`; 0 is not known. `latency_at_s` is when it was last observed,
+    `latency_tried_s` when it was last observed or tried for want of news. `share` multiplies the weight: less than 1,
+    and more than 0, while it slowly starts. `failures` in a row are counted by `Ejections`. `usable` says that it may
+    get a request now.
     """
 
     __slots__ = (
@@ -35,6 +36,7 @@ class Member:
         "latency_at_s",
         "latency_s",
         "latency_tried_s",
+        "most",
         "priority",
         "running",
         "share",
@@ -47,7 +49,6 @@ class Member:
     def __init__(self, id: str, weight: int = DEFAULT_WEIGHT, connections_max: int = 0, priority: int = 0) -> None:  # noqa: A002 - as the settings spell it
         self.id = id
         self.weight = weight
-        self.connections_max = connections_max
         self.priority = priority
         self.running = 0
         self.elsewhere = 0
@@ -59,16 +60,32 @@ class Member:
         self.share = 1.0
         self.failures = 0
         self.usable = True
+        self.use_cap(connections_max)
 
     @property
     def full(self) -> bool:
-        """Whether it has as many requests as this worker may give it.
+        """Whether it has as many requests as this worker may give it."""
+        return self.running >= self.most
 
-        That is what the others leave of the cap, and its even share of that in any case: those who had it first would
-        keep it for themselves otherwise, however many wait elsewhere.
+    def use_cap(self, connections_max: int) -> None:
+        """Takes how many requests it may have of all workers; 0 or less: any number."""
+        self.connections_max = connections_max
+        self.use_elsewhere(self.elsewhere, self.sharers)
+
+    def use_elsewhere(self, running: int, sharers: int) -> None:
+        """Takes how many requests it has from other workers, and how many workers have any, this one included.
+
+        This worker may give it what the others leave. Where all together have more than they may, nobody takes more,
+        and whoever has more than its even share goes down to that. One request each worker may have in any case:
+        otherwise those who came first would keep a cap for themselves, however many wait elsewhere.
         """
-        most = self.connections_max
-        return most > 0 and self.running >= max(most - self.elsewhere, most // self.sharers, 1)
+        self.elsewhere, self.sharers = running, sharers
+        if self.connections_max <= 0:
+            self.most: float = inf
+        elif self.running + running > self.connections_max:
+            self.most = max(min(self.running, self.connections_max // sharers), 1)
+        else:
+            self.most = max(self.connections_max - running, 1)
 
     def __repr__(self) -> str:
         return f"Member({self.id!r})"

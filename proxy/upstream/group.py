@@ -87,7 +87,7 @@ class Group:
         for backend in settings.backends:
             member = known.get((backend.id, backend.url)) or Member(backend.id)
             member.weight, member.priority = backend.weight, backend.priority
-            member.connections_max = backend.max_connections
+            member.use_cap(backend.max_connections)
             backends[member] = backend
         self.settings = settings
         self._backends, self.members = backends, list(backends)
@@ -126,8 +126,8 @@ class Group:
     def use_elsewhere(self, running: Mapping[str, tuple[int, int]]) -> None:
         """Takes how many requests each backend has from other workers, and from how many of these, by id."""
         for member in self.members:
-            member.elsewhere, others = running.get(member.id, (0, 0))
-            member.sharers = 1 + others
+            elsewhere, others = running.get(member.id, (0, 0))
+            member.use_elsewhere(elsewhere, 1 + others)
         self.refresh()
 
     # ---- for requests -----------------------------------------------------------------------------------------------

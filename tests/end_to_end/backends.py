@@ -15,7 +15,7 @@ import struct
 import threading
 import time
 from collections import Counter
-from collections.abc import Coroutine, Iterator, Sequence
+from collections.abc import Coroutine, Iterable, Iterator, Sequence
 from enum import StrEnum
 from typing import Any, NamedTuple, TypeVar
 
@@ -268,17 +268,14 @@ class Closing(asyncio.Protocol):
         transport.close()
 
 
-class Backends(Sequence[Backend]):
+class Backends(Iterable[Backend]):
     """Those of one upstream."""
 
     def __init__(self, backends: Sequence[Backend]) -> None:
         self._backends = tuple(backends)
 
-    def __getitem__(self, index: Any) -> Any:
-        return self._backends[index]
-
-    def __len__(self) -> int:
-        return len(self._backends)
+    def __iter__(self) -> Iterator[Backend]:
+        return iter(self._backends)
 
     def settings(self, **each: Any) -> list[dict[str, Any]]:
         """As `upstreams` has them."""

@@ -21,6 +21,7 @@ from tests.end_to_end.harness import RelayFarm
 from tests.end_to_end.raw_client import ClosedEarlyError, request_bytes
 from tests.end_to_end.relay_process import Relay
 from tests.end_to_end.waiting import eventually
+from tests.end_to_end.worker_clients import clients_of_each_worker
 from tests.redis_servers import DEADLINE_S, EMBEDDED, connected, redis_at
 
 ASKED = 12
@@ -112,16 +113,16 @@ def test_a_cap_holds_over_all_workers_and_a_dead_one_has_nothing_running(shared:
         return {shared.get("/narrow/answer").status for _ in range(ASKED)}
 
     assert statuses() == {200}
-    with ExitStack() as stack:
-        for _ in range(2):
-            stack.enter_context(shared.client()).send(request_bytes("GET", "/narrow/hold"))
+    with clients_of_each_worker(shared, 1) as clients:
+        for (client,) in clients:
+            client.send(request_bytes("GET", "/narrow/hold"))
         eventually(lambda: running(shared) == {("narrow", "a"): 2})
         eventually(lambda: statuses() == {503}, what="that both workers know of both requests")
     eventually(lambda: statuses() == {200})
     eventually(lambda: running(shared) == {}, what="that nothing is told where nothing is running")
-    with ExitStack() as stack:
-        for _ in range(2):
-            stack.enter_context(shared.client()).send(request_bytes("GET", "/narrow/hold"))
+    with clients_of_each_worker(shared, 1) as clients:
+        for (client,) in clients:
+            client.send(request_bytes("GET", "/narrow/hold"))
         eventually(lambda: running(shared) == {("narrow", "a"): 2})
         for pid in workers(shared):
             os.kill(pid, signal.SIGKILL)

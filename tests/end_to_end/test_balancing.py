@@ -39,13 +39,14 @@ def fixture_backends() -> Iterator[Backends]:
 @pytest.fixture(name="balanced", scope="module")
 def fixture_balanced(farm: RelayFarm, backends: Backends) -> Iterator[Relay]:
     """Two workers, and an upstream for each test, so that none has requests left of another."""
-    weighted = [{**backend, "weight": WEIGHTS[backend["id"]]} for backend in backends.settings()]
+    all_of_them = backends.settings()
+    weighted = [{**backend, "weight": WEIGHTS[backend["id"]]} for backend in all_of_them]
     upstreams: dict[str, Any] = {name: {"balancer": name, "backends": weighted} for name in BALANCERS}
-    upstreams["ties"] = {"balancer": "least_connections", "backends": backends.settings()}
-    upstreams["draining"] = {"balancer": "least_connections", "backends": backends.settings()}
+    upstreams["ties"] = {"balancer": "least_connections", "backends": all_of_them}
+    upstreams["draining"] = {"balancer": "least_connections", "backends": all_of_them}
     protocols = {"websocket": "ip_hash", "sse": "least_connections"}
-    upstreams["mixed"] = {"balancer": "weight", "protocols": protocols, "backends": backends.settings()}
-    one_backend = [{**backends.settings()[0], "max_connections": CAP}]
+    upstreams["mixed"] = {"balancer": "weight", "protocols": protocols, "backends": all_of_them}
+    one_backend = [{**all_of_them[0], "max_connections": CAP}]
     upstreams["capped"] = {"backends": one_backend, "queue_max": QUEUE_MAX, "queue_wait_s": ANSWER_S}
     upstreams["impatient"] = {"backends": one_backend, "queue_wait_s": SHORT_WAIT_S}
     settings = {
@@ -150,7 +151,7 @@ def test_websockets_are_sticky_while_other_requests_are_not(balanced: Relay, bac
     assert max(turns.values()) - min(turns.values()) <= 4 * WORKERS, turns
 
     # Only clients of the one that goes meet another one.
-    gone = backends[1]
+    _, gone, _ = backends
     gone.becomes(Does.DEAD)
     then = met_by(balanced.port, "/mixed/", ADDRESSES)
     assert gone.id not in set().union(*then.values())
@@ -173,7 +174,7 @@ def first_answered(clients: Sequence[RawClient]) -> RawClient:
 
 def test_at_its_cap_a_backend_has_requests_wait(balanced: Relay, backends: Backends) -> None:
     """Who leaves gives up a place, be it at the backend or in the queue."""
-    capped = backends[0]
+    capped, *_ = backends
     with clients_of_each_worker(balanced, CAP + QUEUE_MAX + 1) as (clients, _):
         running, waiting = clients[:CAP], clients[CAP:]
         for client in running:
@@ -193,7 +194,7 @@ def test_at_its_cap_a_backend_has_requests_wait(balanced: Relay, backends: Backe
 
 def test_nobody_waits_for_ever(balanced: Relay, backends: Backends) -> None:
     """WebSockets are requests that run, too."""
-    capped = backends[0]
+    capped, *_ = backends
     with clients_of_each_worker(balanced, CAP + 1) as ((tunnel, stream, client), _):
         websocket = WebSocketClient(tunnel)
         assert websocket.handshake("/impatient/").status == 101
@@ -210,7 +211,7 @@ def test_nobody_waits_for_ever(balanced: Relay, backends: Backends) -> None:
 @pytest.mark.parametrize("does", [Does.WELL, Does.HANGS])
 def test_whoever_leaves_gives_up_a_place(balanced: Relay, backends: Backends, does: Does) -> None:
     """In whatever state: with an answer that has begun, with none, in the queue."""
-    capped = backends[0]
+    capped, *_ = backends
     capped.becomes(does)
     with clients_of_each_worker(balanced, CAP + QUEUE_MAX) as workers:
         everybody = [client for clients in workers for client in clients]

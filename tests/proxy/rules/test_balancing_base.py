@@ -1,6 +1,6 @@
 """When a member is full, what its latency is taken to be, and how busy its report makes it."""
 
-from math import exp, isclose
+from math import exp, inf, isclose
 
 import pytest
 from hypothesis import given
@@ -11,31 +11,45 @@ from tests.members import member
 
 
 @pytest.mark.parametrize(
-    ("connections_max", "running", "elsewhere", "sharers", "full"),
+    ("connections_max", "running", "elsewhere", "sharers", "most"),
     [
-        (2, 0, 0, 1, False),
-        (2, 1, 0, 1, False),
-        (2, 2, 0, 1, True),
-        (2, 1, 1, 2, True),
-        (2, 0, 3, 2, False),  # its even share is one
-        (2, 1, 3, 2, True),
-        (10, 4, 10, 2, False),  # the other one will have to do with its own
-        (10, 5, 10, 2, True),
-        (10, 8, 1, 2, False),  # what the other one leaves
-        (10, 9, 1, 2, True),
-        (1, 0, 5, 6, False),  # never less than one
-        (1, 1, 5, 6, True),
-        (1000, 999, 0, 1, False),
-        (0, 10**6, 10**6, 2, False),
-        (-1, 10**6, 0, 1, False),
+        (2, 0, 0, 1, 2),
+        (2, 2, 0, 1, 2),
+        (10, 0, 4, 2, 6),  # what the others leave
+        (10, 6, 4, 2, 6),
+        (10, 7, 4, 2, 5),  # together too many: down to the even share
+        (10, 1, 10, 2, 1),  # no more, where somebody else has more than that
+        (10, 0, 10, 2, 1),  # one in any case
+        (1, 1, 1, 2, 1),
+        (3, 2, 2, 2, 1),
+        (1000, 999, 0, 1, 1000),
+        (0, 10**6, 10**6, 2, inf),
+        (-1, 10**6, 0, 1, inf),
     ],
 )
-def test_who_has_as_many_as_it_may_is_full(
-    connections_max: int, running: int, elsewhere: int, sharers: int, *, full: bool
+def test_how_many_requests_this_worker_may_give(
+    connections_max: int, running: int, elsewhere: int, sharers: int, most: float
 ) -> None:
     one = Member("a", connections_max=connections_max)
-    one.running, one.elsewhere, one.sharers = running, elsewhere, sharers
-    assert one.full is full
+    one.running = running
+    one.use_elsewhere(elsewhere, sharers)
+    assert one.most == most
+    assert one.full is (running >= most)
+
+
+def test_workers_that_take_what_is_free_at_once_settle_at_their_shares() -> None:
+    """Each always has more requests than it may give, which all last shorter than it takes to tell."""
+    workers = [Member("a", connections_max=10) for _ in range(3)]
+    told: list[list[int]] = [[]]
+    for _ in range(10):
+        for one in workers:
+            one.running = int(one.most)
+        told.append([one.running for one in workers])
+        total = sum(told[-1])
+        for one in workers:
+            one.use_elsewhere(total - one.running, len(workers))
+    assert told[1] == [10, 10, 10]
+    assert told[2:] == [[3, 3, 3], [4, 4, 4]] * 4 + [[3, 3, 3]]
 
 
 @pytest.mark.parametrize(

@@ -73,7 +73,7 @@ def test_nobody_gets_more_than_its_cap_and_what_other_workers_have_counts() -> N
         assert usable(group) == ["b"]
         for member in taken:
             group.give_back(member)
-        assert usable(group) == ["b"]
+        assert usable(group) == ["a", "b"], "one it may have in any case"
 
     play(dialogue)
 
