@@ -119,8 +119,9 @@ async def balanced(exchange: Exchange, balance: Balance, send: Send, judge: Judg
     if not exchange.body_received:
         await receive_for_retries(exchange, balance)
     backends = Backends(exchange, balance, judge)
+    connection = backends.take()
     while True:
-        connection = await backends.connect()
+        connection = connection or await backends.connect()
         try:
             return await send(exchange, connection, backends)
         except TryAgain:
@@ -130,6 +131,7 @@ async def balanced(exchange: Exchange, balance: Balance, send: Send, judge: Judg
         finally:
             exchange.hop.pool.give_back(connection)
             backends.leave()
+        connection = None
 
 
 async def with_keys(exchange: Exchange, credentials: RouteCredentials, send: Send) -> None:

@@ -41,22 +41,15 @@ async def receive_for_retries(exchange: Exchange, balance: Balance) -> None:
 class Backends:
     """The backends of one request, from the first choice to the answer. Settings are those of the moment."""
 
-    __slots__ = (
-        "_address",
-        "_again",
-        "_balance",
-        "_began_s",
-        "_error",
-        "_exchange",
-        "_judge",
-        "_keeps_body",
-        "_member",
-        "_needs_fresh",
-        "_picker",
-        "_retries",
-        "_trace",
-        "_tried",
-    )
+    _address = ""
+    _again = False
+    _began_s = 0.0
+    _error: RelayError | None = None
+    _member: Member | None = None
+    _needs_fresh = False
+    _retries = 0
+    _trace: Trace | None = None
+    _tried: tuple[Member, ...] = ()
 
     def __init__(self, exchange: Exchange, balance: Balance, judge: Judge | None = None) -> None:
         """`judge` is asked too, of all answers; where it does not accept one, it decides what becomes of the request.
@@ -67,52 +60,60 @@ class Backends:
         self._balance = balance
         self._judge = judge
         self._picker = picker = picker_for(exchange, balance)
-        self._address = exchange.client_address if picker.needs_address else ""
+        if picker.needs_address:
+            self._address = exchange.client_address
         self._keeps_body = exchange.body_received
-        self._member: Member | None = None
-        self._tried: tuple[Member, ...] = ()
-        self._error: RelayError | None = None
-        self._began_s = 0.0
-        self._retries = 0
-        self._trace: Trace | None = None
-        self._again = False
-        self._needs_fresh = False
+
+    def take(self) -> Connection | None:
+        """Chooses the backend of the first attempt, and returns an idle connection to it if there is one."""
+        member = self._balance.group.take(self._picker, self._address)
+        return None if member is None else self._goes_to(member)
 
     async def connect(self, *, fresh: bool = False) -> Connection:
-        """Returns a connection to the backend of this attempt, and fills `hop`; another one's where one is not reached.
+        """Returns a connection to the backend of this attempt; to another one's where one is not reached.
 
         Raises RelayError where no backend is left, or none may have another request.
         """
-        exchange, balance = self._exchange, self._balance
-        group, picker = balance.group, self._picker
+        group = self._balance.group
         fresh = fresh or self._needs_fresh
         while True:
-            exchange.attempts += 1
-            member = group.take(picker, self._address, self._tried)
-            if member is None:
-                member = await self._last_resort()
-            elif self._trace is not None:
-                self._note_look(member)
-            self._member = member
             try:
-                exchange.hop = hop = balance.hops[member]
-                exchange.tally = hop.tally
-                self._began_s = perf_counter()
-                return (None if fresh else hop.pool.take()) or await hop.pool.fresh()
+                member = self._member
+                if member is None:
+                    member = group.take(self._picker, self._address, self._tried)
+                    if member is None:
+                        member = await self._last_resort()
+                    elif self._trace is not None:
+                        self._note_look(member)
+                    idle = self._goes_to(member, fresh=fresh)
+                    if idle is not None:
+                        return idle
+                return await self._exchange.hop.pool.fresh()
             except KeyError:  # it was removed while the request waited for it
                 self.leave()
             except RelayError as error:
+                missed = self._member
                 self.leave()
-                if error.cause.source is not UPSTREAM:
+                if missed is None or error.cause.source is not UPSTREAM:
                     raise
-                group.failed(member, self._began_s)
+                group.failed(missed, self._began_s)
                 self._note_attempt(0, error.cause.word)
                 if not group.settings.retry_max:
                     raise
-                self._passed_over(member, error)
+                self._passed_over(missed, error)
             except BaseException:
                 self.leave()
                 raise
+
+    def _goes_to(self, member: Member, *, fresh: bool = False) -> Connection | None:
+        """Begins an attempt at a backend: fills `hop`, returns an idle connection if one will do. Raises KeyError."""
+        exchange = self._exchange
+        exchange.attempts += 1
+        self._member = member
+        exchange.hop = hop = self._balance.hops[member]
+        exchange.tally = hop.tally
+        self._began_s = perf_counter()
+        return None if fresh else hop.pool.take()
 
     async def _last_resort(self) -> Member:
         """Returns a backend where none is left that the request has not had, or none may have another request.
@@ -180,7 +181,8 @@ class Backends:
         if member is None:
             return True
         if head.status < 500:
-            group.succeeded(member, self._began_s)
+            if member.failures or group.observes:
+                group.succeeded(member, self._began_s)
             if self._trace is not None:
                 self._note_attempt(head.status)
             return judge is None or judge.accepts(head)

@@ -106,6 +106,13 @@ class Ejections:
         self._find_next_due()
         return back
 
+    def lift(self, member: Member, now_s: float) -> None:
+        """Ends an ejection, if there is one: somebody else knows that the member is well."""
+        if self._ejected.pop(member, None) is not None:
+            self._rows[member].back_s = now_s
+            member.failures = 0
+            self._find_next_due()
+
     def _eject(self, member: Member, now_s: float) -> None:
         row = self._rows.setdefault(member, _Row())
         length_s = self._settings.ejection_s * 2.0 ** min(row.count, DOUBLINGS_MAX)

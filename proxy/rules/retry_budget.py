@@ -18,16 +18,16 @@ class RetryBudget:
     moment (10 at least), and one.
     """
 
-    __slots__ = ("_owed", "share")
+    __slots__ = ("owed", "share")
 
     def __init__(self, share: float) -> None:
         self.share = share
-        self._owed = 0.0
+        self.owed = 0.0
 
     def request(self) -> None:
         """Takes that a request was sent for the first time: what is sent again pays for nothing."""
-        if self._owed:
-            self._owed = max(self._owed - self.share, 0.0)
+        if self.owed:
+            self.owed = max(self.owed - self.share, 0.0)
 
     def take(self, running: int) -> bool:
         """Takes one retry; tells whether there was one.
@@ -35,7 +35,7 @@ class RetryBudget:
         `running` are the requests that have not been answered, with the one that is to be sent again and all others
         that have failed at this moment.
         """
-        if not self.share or self._owed >= max(running, RETRIES_AT_LEAST):
+        if not self.share or self.owed >= max(running, RETRIES_AT_LEAST):
             return False
-        self._owed += 1.0
+        self.owed += 1.0
         return True

@@ -119,6 +119,7 @@ class Group:
         if unhealthy != self._unhealthy:
             for member in self.members:
                 if member.id in self._unhealthy and member.id not in unhealthy:
+                    self._ejections.lift(member, perf_counter())  # it has been asked since it failed here
                     self._came_back(member)
             self._unhealthy = unhealthy
             self.refresh()
@@ -134,10 +135,11 @@ class Group:
 
     def take(self, picker: Picker, address: str, tried: Sequence[Member] = ()) -> Member | None:
         """Returns a backend for a request, or None where none may get it now; hand it back with `give_back`."""
-        usable = self.usable
         if tried:
             return self._take_another(picker, address, tried)
-        self._budget.request()
+        if self._budget.owed:
+            self._budget.request()
+        usable = self.usable
         if not usable:
             return None
         member = picker.choose(usable, address) if len(usable) > 1 else usable[0]
@@ -167,10 +169,10 @@ class Group:
 
     def give_back(self, member: Member) -> None:
         """Ends a use of a backend."""
-        was_full = member.full
-        member.running -= 1
+        running = member.running
+        member.running = running - 1
         self.running -= 1
-        if was_full:
+        if running >= member.most:
             self.refresh()
 
     def failed(self, member: Member, began_s: float) -> None:
@@ -247,7 +249,7 @@ class Group:
     def _give(self, member: Member) -> None:
         member.running += 1
         self.running += 1
-        if member.full:
+        if member.running >= member.most:
             self.refresh()
 
     def _take_another(self, picker: Picker, address: str, tried: Sequence[Member]) -> Member | None:

@@ -84,6 +84,18 @@ def test_one_comes_back_when_its_time_is_over() -> None:
     assert here.pass_time(100.0) == []
 
 
+def test_one_that_is_known_to_be_well_comes_back_at_once_and_its_row_goes_on() -> None:
+    here = upstream(failures=3, ejection_s=10.0)
+    here.fail(times=3)
+    here.ejections.lift(here.members[0], 105.0)
+    assert here.ejected() == []
+    assert here.ejections.next_due_s == inf
+    here.ejections.lift(here.members[0], 105.0)  # there is none
+    here.pass_time(5.0)
+    assert here.fail(times=3) == [False, False, True], "failures are counted anew"
+    assert here.ejections.next_due_s == 125.0, "and it is left alone for twice as long"
+
+
 def test_each_time_in_a_row_is_twice_as_long_up_to_the_longest() -> None:
     here = upstream(ejection_s=10.0, ejection_max_s=60.0)
     here.fail(times=3)

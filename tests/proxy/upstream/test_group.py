@@ -147,6 +147,20 @@ def test_ejection_ends_and_never_takes_more_than_its_share() -> None:
     play(dialogue)
 
 
+def test_an_ejection_ends_where_a_check_finds_that_the_backend_is_well_again() -> None:
+    async def dialogue() -> None:
+        group = group_of("a", "b", ejection=Ejection(failures=1))
+        group.failed(group.members[0], perf_counter())
+        group.use_states(frozenset({"a"}), {})
+        assert usable(group) == ["b"]
+        group.use_states(frozenset(), {})
+        assert usable(group) == ["a", "b"]
+        group.failed(group.members[0], perf_counter())
+        assert usable(group) == ["b"], "it fails again"
+
+    play(dialogue)
+
+
 def test_where_nobody_else_is_well_those_that_are_ejected_are_tried() -> None:
     async def dialogue() -> None:
         group = group_of("a", "b", ejection=Ejection(failures=1))
@@ -155,8 +169,6 @@ def test_where_nobody_else_is_well_those_that_are_ejected_are_tried() -> None:
         assert usable(group) == ["b"]
         group.use_states(frozenset({"b"}), {})
         assert usable(group) == ["a"]
-        group.use_states(frozenset({"a", "b"}), {})
-        assert usable(group) == []
         group.use_states(frozenset(), {})
         assert usable(group) == ["b"]
         group.use(settings_of("a", capped("b", 1), ejection=Ejection(failures=1)))
