@@ -79,7 +79,7 @@ def described(kind: type[Operation]) -> Any:
 def test_a_body_is_described_whole() -> None:
     media_type = described(takes(Route, {"target": "https://x.test"}))
     assert media_type["example"] == {"target": "https://x.test"}
-    assert "required" not in media_type["schema"], "an upstream may stand in for the target"
+    assert media_type["schema"].get("required", []) == [], "an upstream may stand in for the target"
     assert media_type["schema"]["properties"]["tls"]["properties"]["verify"]["type"] == "boolean"
     assert "$ref" not in str(media_type)
 
