@@ -117,7 +117,10 @@ async def balanced(exchange: Exchange, balance: Balance, send: Send, judge: Judg
     Raises as `send` does, and RelayError where no backend may have it.
     """
     if not exchange.body_received:
-        await receive_for_retries(exchange, balance)
+        if not exchange.request_bytes and not exchange.head.expects_continue:
+            exchange.first_piece = await receive_piece(exchange)
+        if not exchange.body_received:
+            await receive_for_retries(exchange, balance)
     backends = Backends(exchange, balance, judge)
     connection = backends.take()
     while True:

@@ -13,7 +13,7 @@ from proxy.exchange import Exchange
 from proxy.key_pool.traces import BackendLook, Trace, Try
 from proxy.phases.choose import Attempts, TryAgain
 from proxy.phases.forward import Judge
-from proxy.phases.receive import receive_kept, receive_piece
+from proxy.phases.receive import receive_kept
 from proxy.rules.balancing import Member
 from proxy.rules.credentials import Says
 from proxy.rules.headers import Header, ResponseHead
@@ -27,14 +27,9 @@ UPSTREAM = Source.UPSTREAM
 
 
 async def receive_for_retries(exchange: Exchange, balance: Balance) -> None:
-    """Receives the first piece of a body, and of an idempotent request's as much as is kept for another attempt.
-
-    Raises as `receive_piece` does.
-    """
-    if not exchange.request_bytes and not exchange.head.expects_continue:
-        exchange.first_piece = await receive_piece(exchange)
+    """Receives of an idempotent request's body what is kept for another attempt. Raises as `receive_piece` does."""
     settings = balance.group.settings
-    if settings.retry_max and not exchange.body_received and exchange.scope["method"] in IDEMPOTENT:
+    if settings.retry_max and exchange.scope["method"] in IDEMPOTENT:
         await receive_kept(exchange, settings.retry_body_bytes_max)
 
 

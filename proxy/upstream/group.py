@@ -143,7 +143,10 @@ class Group:
         if not usable:
             return None
         member = picker.choose(usable, address) if len(usable) > 1 else usable[0]
-        self._give(member)
+        member.running = running = member.running + 1
+        self.running += 1
+        if running >= member.most:
+            self.refresh()
         return member
 
     async def wait(self, picker: Picker, address: str) -> Member:
