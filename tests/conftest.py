@@ -1,6 +1,6 @@
 """What every test shares: hypothesis without a clock, because a shared machine has no steady one; and turns."""
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from time import monotonic
 
 import pytest
@@ -13,6 +13,13 @@ settings.register_profile("relaygate", deadline=None, derandomize=True)
 settings.load_profile("relaygate")
 
 STANDSTILLS = Standstills()
+
+
+@pytest.fixture
+def stood_still_s() -> Callable[[], float]:
+    """How long the machine has stood still since the test began, as far as it was longer than a second at a time."""
+    began_s = monotonic()
+    return lambda: sum(STANDSTILLS.since(began_s))
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)

@@ -7,6 +7,7 @@ the canary in them, so that the search of all output that follows each test find
 import contextlib
 import itertools
 import json
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -27,6 +28,8 @@ GROUPS = 150
 BODY_BYTES_MAX = 64 * 1024
 HASTY_S = 0.5
 """How long a route named `hasty` waits for an answer."""
+
+LOOK_S = 0.05
 
 KEY_NUMBERS = itertools.count()
 MARKER_NUMBERS = itertools.count()
@@ -146,13 +149,32 @@ class Pool:
     def crowd_for(self, seconds: float, call: Call = OPENAI, clients: int = 8, pause_s: float = 0.02) -> list[Told]:
         """Some clients at once, of each worker one at least."""
         end_s = time.monotonic() + seconds
+        return self.crowd_while(lambda: time.monotonic() < end_s, call, clients, pause_s)
+
+    def crowd_while(
+        self, is_wanted: Callable[[], bool], call: Call = OPENAI, clients: int = 8, pause_s: float = 0.02
+    ) -> list[Told]:
+        """The same for as long as it is wanted, which is asked now and then."""
+        over = threading.Event()
 
         def goes_on(_told: list[Told], _client: RawClient) -> bool:
             time.sleep(pause_s)
-            return time.monotonic() < end_s
+            return not over.is_set()
+
+        def watch() -> None:
+            try:
+                while is_wanted():
+                    time.sleep(LOOK_S)
+            finally:
+                over.set()
 
         with self.client_of_each_worker() as known:
-            return self._at_once(clients, goes_on, call, known)
+            watcher = threading.Thread(target=watch)
+            watcher.start()
+            try:
+                return self._at_once(clients, goes_on, call, known)
+            finally:
+                watcher.join()
 
     def _at_once(
         self,
