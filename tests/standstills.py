@@ -12,17 +12,23 @@ class Standstills:
 
     def __init__(self) -> None:
         self._noted: list[tuple[float, float]] = []
+        self._looked_s = monotonic()
+        self._looking = threading.Lock()
         threading.Thread(target=self._look, name="standstills", daemon=True).start()
 
     def since(self, began_s: float) -> list[float]:
-        """Returns how many seconds each lasted that ended after `began_s` (of time.monotonic)."""
+        """Returns how many seconds each lasted that ended after `began_s` (of time.monotonic), also just now."""
+        self._note()
         return [lasted_s for ended_s, lasted_s in self._noted if ended_s >= began_s]
 
     def _look(self) -> None:
-        before_s = monotonic()
         while True:
             sleep(LOOK_AGAIN_S)
+            self._note()
+
+    def _note(self) -> None:
+        with self._looking:
             now_s = monotonic()
-            if now_s - before_s > NOTED_S:
-                self._noted.append((now_s, now_s - before_s))
-            before_s = now_s
+            if now_s - self._looked_s > NOTED_S:
+                self._noted.append((now_s, now_s - self._looked_s))
+            self._looked_s = now_s
