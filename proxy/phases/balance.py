@@ -142,7 +142,7 @@ class Backends:
                     model="",
                     algorithm=self._picker.balancer.value,
                     version=key_pool.version,
-                    began_s=key_pool.now_s(),
+                    began_s=key_pool.now_s() - (perf_counter() - exchange.started_s),
                 )
                 key_pool.traces.add(trace)
             self._trace = trace

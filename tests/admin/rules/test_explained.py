@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 
 from admin.rules.explained import NO_KEYS, explained, line
-from proxy.key_pool.traces import Look, Over, Trace, Try
+from proxy.key_pool.traces import BackendLook, Look, Over, Trace, Try
 
 
 def told(trace: Trace) -> dict[str, Any]:
@@ -36,6 +36,22 @@ def test_each_look_and_attempt_has_its_words() -> None:
     ]
     assert found["tries"][0]["message"] == "key_2 answered 429 (rate_limited, to wait 2.5 s)"
     assert found["version"] == 7
+
+
+def test_backends_are_told_with_why_not_others() -> None:
+    backends = [
+        BackendLook("up", 4, 2, 1, {"unhealthy": 1, "draining": 1}, "b"),
+        BackendLook("up", 1, 0, 0, {"full": 1}),
+    ]
+    tries = [Try("", "h:1", 1.0, 0, "failed", "connect_refused"), Try("", "h:2", 2.0, 200, "success")]
+    found = told(Trace("id", "/a", "", "weight", 7, 0.5, [], tries, backends=backends))
+    assert found["message"] == (
+        "2 attempts, under configuration 7; h:1 gave no answer (failed, connect_refused); h:2 answered 200 (success)"
+    )
+    assert [look["message"] for look in found["backends"]] == [
+        "2 of 4 backends usable in upstream up; 1 tried already; 1 draining, 1 unhealthy; b",
+        "0 of 1 backends usable in upstream up; 1 full; none chosen",
+    ]
 
 
 def test_a_request_without_a_credential_says_so() -> None:

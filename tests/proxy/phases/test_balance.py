@@ -431,6 +431,7 @@ def test_it_is_remembered_which_backends_a_request_had_and_why_not_others(upstre
         looks = [(look.total, look.usable, look.tried, look.passed_over, look.chosen) for look in trace.backends]
         assert looks == [(4, 3, 1, {"unhealthy": 1}, "b"), (4, 3, 2, {"unhealthy": 1}, "d")]
         assert (trace.algorithm, trace.ending) == ("weight", "")
+        assert trace.began_s < trace.tries[0].ended_s
 
     play(dialogue)
 
